@@ -1,0 +1,5 @@
+"""Backbones behind one interface each: clips in, or sentences in.
+
+Authors
+ * The esr_lobes contributors
+"""

@@ -1,0 +1,173 @@
+"""From a finished training to a folder that anyone can open.
+
+The folder holds one flat page, the weights as safetensors, the text backbone
+with its tokenizer, and a model card; nothing in it runs code on opening.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import io
+import os
+import shutil
+from datetime import date
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, TaggedScalar
+from safetensors.torch import save_file
+
+from esr_lobes.audio import SAMPLE_RATE
+from esr_lobes.manifests import write_text
+
+TOWERS = (
+    "speech_encoder",
+    "speech_projection",
+    "text_encoder",
+    "text_projection",
+)
+TEXT_FOLDER = "text_backbone"
+WEIGHTS = "weights.safetensors"
+PAGE = "hyperparams.yaml"
+
+
+def export_retriever(folder, flat_page, brain):
+    """Writes what ``EncoderRetriever.from_hparams`` opens.
+
+    It is written beside its place and moved there when complete, so that a
+    kill leaves the old folder or the new one.
+
+    Arguments
+    ---------
+    folder : str
+        Where to; replaced if it is there.
+    flat_page : str
+        The page of the training, from :func:`esr_lobes.pages.load_page`.
+    brain : StyleRetrievalBrain
+        Gives the towers as they are judged.
+    """
+    folder = Path(folder)
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    brain.modules.eval()
+    tensors = {}
+    for name in TOWERS:
+        module = brain.tower(name)
+        if name == "text_encoder":
+            module.save(new / TEXT_FOLDER)
+            continue
+        for key, value in module.state_dict().items():
+            tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
+    save_file(tensors, new / WEIGHTS)
+    write_text(new / PAGE, retriever_page(flat_page))
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(new, folder)
+
+
+def retriever_page(flat_page):
+    """Returns the page of a retriever: its towers, without the training.
+
+    Arguments
+    ---------
+    flat_page : str
+        The page of a training, without references.
+
+    Returns
+    -------
+    str
+        A page that loads alone.
+    """
+    trained = YAML().load(flat_page)
+    modules = trained["modules"]
+    page = CommentedMap()
+    page["folder"] = "."
+    page["sample_rate"] = SAMPLE_RATE
+    page["embedding_size"] = modules["speech_projection"]["out_features"]
+    page["max_seconds"] = float(trained["max_seconds"])
+    page["hop_seconds"] = float(trained["max_seconds"]) / 2
+    page["min_seconds"] = 0.1
+    for name in TOWERS:
+        page[name] = modules[name]
+    text = page["text_encoder"]
+    text["source"] = _reference(f"<folder>/{TEXT_FOLDER}")
+    text["is_frozen"] = True
+    text["local_files_only"] = True
+    page["modules"] = CommentedMap(
+        {name: _reference(f"<{name}>") for name in TOWERS}
+    )
+    stream = io.StringIO()
+    YAML().dump(page, stream)
+    return (
+        "# A retriever of esr_lobes: open it with\n"
+        "# EncoderRetriever.from_hparams(source=THIS_FOLDER)\n"
+        + stream.getvalue()
+    )
+
+
+def _reference(text):
+    return TaggedScalar(text, tag="!ref")
+
+
+def write_card(folder, flat_page, card, report=None):
+    """Writes the model card: what it is, what it heard, how good it is.
+
+    Arguments
+    ---------
+    folder : str
+        The retriever's folder.
+    flat_page : str
+        The page of the training.
+    card : dict
+        ``corpus``, ``licence`` (of the data) and ``notes``.
+    report : Report
+        Of the test split, if there was one.
+    """
+    trained = YAML().load(flat_page)
+    text = CARD.format(
+        name=trained["name"],
+        seed=trained["seed"],
+        date=date.today().isoformat(),
+        metrics=report.to_markdown() if report else "Not evaluated.",
+        **card,
+    )
+    write_text(Path(folder) / "README.md", text)
+
+
+CARD = """---
+library_name: speechbrain
+tags: [speech-retrieval, speaking-style, esr_lobes]
+---
+# A retriever of speech by speaking style ({name})
+
+Finds clips by a description of *how* they are spoken, with
+esr_lobes, a SpeechBrain plugin:
+
+```python
+from esr_lobes import EncoderRetriever
+
+retriever = EncoderRetriever.from_hparams(source="THIS_FOLDER")
+retriever.encode_files(["one.wav", "two.wav"])
+for hit in retriever.search("an exhausted, flat voice", k=5):
+    print(hit.score, hit.segment)
+```
+
+* Trained on: {corpus}
+* Licence of the data: {licence}
+* Page: `{name}`, seed {seed}, written on {date}
+* {notes}
+
+It judges acted or synthetic styles like those it heard in training; it does
+not read minds, and a score is a similarity, not a diagnosis. Do not use it to
+judge people at work, at school or before the law.
+
+## On the test split
+
+{metrics}
+"""

@@ -1,0 +1,523 @@
+"""Manifests: the one table that every preparation writes and every recipe
+reads, and the list of clips that were left out of it.
+
+A manifest is a CSV file for SpeechBrain, one row a clip, sorted by ID:
+
+========  ==========================================================
+ID        unique name of the clip
+duration  ``stop - start``, in seconds
+wav       the file; ``$data_root/...`` if it lies in the corpus folder
+start     where the clip begins in the file, in seconds
+stop      where it ends, in seconds
+channel   the channel that holds it, from 0; empty mixes all channels
+speaker   who speaks; no speaker is in two splits where splits promise so
+style     how it is spoken
+========  ==========================================================
+
+More columns may follow; they are kept as text. `read_manifest` gives typed
+rows and checks them. SpeechBrain's own reader takes the file as well::
+
+    DynamicItemDataset.from_csv("train.csv", {"data_root": data_folder})
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from functools import partial
+from numbers import Real
+
+from tqdm import tqdm
+
+from esr_lobes import audio
+
+COLUMNS = (
+    "ID",
+    "duration",
+    "wav",
+    "start",
+    "stop",
+    "channel",
+    "speaker",
+    "style",
+)
+"""The columns every manifest has, in this order; others follow them."""
+
+DURATION_TOLERANCE = 0.002
+"""Seconds by which duration and stop - start may differ."""
+
+MAX_PROBLEMS = 10
+"""An error message lists this many problems, and counts the others."""
+
+SKIPS_FILE = "skipped.csv"
+RECORD_FILE = "prepared.json"
+
+_ROOT = re.compile(r"^(?:\{data_root\}|\$data_root|\$\{data_root\})(?=[/\\])")
+_PLACEHOLDER = re.compile(r"\$[\w.]+")  # what SpeechBrain would replace
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used, with line numbers and what to do."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A file that was left out: path, reason (one or two words), detail."""
+
+    path: str
+    reason: str
+    detail: str = ""
+
+
+def write_manifest(path, rows):
+    """Writes a manifest; the file is either whole or not there.
+
+    Arguments
+    ---------
+    path : str or Path
+        The CSV file.
+    rows : list of dict
+        The clips, in any order, each with the keys in `COLUMNS`: numbers
+        for duration, start and stop, an int or None for channel. ``wav``
+        may begin with ``{data_root}/`` or ``$data_root/``. All rows have
+        the same further keys, if any.
+
+    Raises
+    ------
+    ManifestError
+        If rows are wrong in themselves or two have the same ID. Nothing is
+        written then.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.csv"
+    >>> row = dict(ID="a", duration=1.5, wav="{data_root}/a.wav", start=0.0,
+    ...     stop=1.5, channel=None, speaker="ann", style="calm", take=1)
+    >>> write_manifest(path, [row])
+    >>> print(path.read_text().strip())
+    ID,duration,wav,start,stop,channel,speaker,style,take
+    a,1.5,$data_root/a.wav,0,1.5,,ann,calm,1
+    """
+    write_text(path, _manifest_text(path, rows))
+
+
+def _manifest_text(path, rows):
+    """The text of a manifest, or a ManifestError for the rows."""
+    extra = [key for key in rows[0] if key not in COLUMNS] if rows else []
+    header = [*COLUMNS, *extra]
+    problems, lines = [], []
+    for number, row in enumerate(rows, start=1):
+        where = f"row {number} ({row.get('ID', 'no ID')})"
+        if set(row) != set(header):
+            odd = ", ".join(sorted(set(row) ^ set(header)))
+            problems.append(f"{where}: missing or additional: {odd}")
+            continue
+        cells = {key: _cell(key, row[key]) for key in header}
+        problems += [f"{where}: {text}" for text in _typed(cells)[1]]
+        rest = _ROOT.sub("", cells["wav"])
+        for cell in ({**cells, "wav": rest}).values():
+            if _PLACEHOLDER.search(cell):
+                problems.append(
+                    f"{where}: SpeechBrain would take the $ in '{cell}' for "
+                    "a placeholder; rename the file or leave the text out"
+                )
+        if rest != cells["wav"]:
+            cells["wav"] = f"$data_root{rest}"
+        lines.append([cells[key] for key in header])
+    counts = Counter(line[0] for line in lines)
+    problems += [f"the ID {i}: {n} rows" for i, n in counts.items() if n > 1]
+    _raise(problems, path, "nothing was written")
+    return _csv_text(header, sorted(lines))
+
+
+def read_manifest(path, data_root=None, styles=None, is_checked=True):
+    """Gives the rows of a manifest, typed and checked.
+
+    Arguments
+    ---------
+    path : str or Path
+        The CSV file.
+    data_root : str or Path, optional
+        The folder that ``$data_root`` (or ``{data_root}``) in the ``wav``
+        column stands for.
+    styles : collection of str, optional
+        The allowed styles; None allows any.
+    is_checked : bool
+        Whether each ``wav`` must be there. Only its name is looked up;
+        `check_clips` looks inside.
+
+    Returns
+    -------
+    list of dict
+        One a clip, in the file's order: duration, start, stop are floats,
+        channel an int or None, all else str.
+
+    Raises
+    ------
+    ManifestError
+        If anything is wrong: the header, a number, a time, an ID that comes
+        twice, a style that is not allowed, a file that is not there. Lists
+        the first problems with their lines.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.csv"
+    >>> _ = path.write_text(
+    ...     "ID,duration,wav,start,stop,channel,speaker,style\\n"
+    ...     "a,1.5,$data_root/a.wav,0.5,2,1,ann,calm\\n")
+    >>> row, = read_manifest(path, data_root="/corpus", is_checked=False)
+    >>> row["wav"], row["start"], row["stop"], row["channel"]
+    ('/corpus/a.wav', 0.5, 2.0, 1)
+    """
+    if not os.path.isfile(path):
+        raise ManifestError(
+            f"{path}: no such manifest; run the preparation of the corpus"
+        )
+    rows, problems, first_line, is_there = [], [], {}, {}
+    for number, cells in _lines(path):
+        if None in cells or None in cells.values():
+            problems.append(f"line {number}: more or fewer cells than columns")
+            continue
+        row, wrong = _typed(cells)
+        wrong += _unmet(row, data_root, styles, is_checked, is_there)
+        first = first_line.setdefault(row["ID"], number)
+        if first != number:
+            wrong.append(f"the ID {row['ID']} is that of line {first} too")
+        problems += [f"line {number}: {text}" for text in wrong]
+        rows.append(row)
+    _raise(problems, path, "correct these lines or prepare the corpus again")
+    return rows
+
+
+def _lines(path):
+    """Gives line number and cells by column for each row of a manifest."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = reader.fieldnames or []
+            lines = [(reader.line_num, cells) for cells in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"{path}: not a CSV file in UTF-8 ({error}); prepare the corpus "
+            "again"
+        ) from error
+    if not set(COLUMNS) <= set(header) or len(set(header)) < len(header):
+        raise ManifestError(
+            f"{path}: line 1: the columns are '{','.join(header)}'; a "
+            f"manifest has {','.join(COLUMNS)} and others, each once"
+        )
+    return lines
+
+
+def _unmet(row, data_root, styles, is_checked, is_there):
+    """Resolves the wav of a row; gives what the reader's demands find."""
+    wrong = []
+    if styles is not None and row["style"] not in styles:
+        wrong.append(
+            f"unknown style '{row['style']}'; allowed: "
+            + ", ".join(sorted(styles))
+        )
+    wav = row["wav"]
+    if _ROOT.match(wav):
+        if data_root is None:
+            wrong.append(
+                f"{wav} needs a data_root: give the folder of the corpus"
+            )
+            return wrong
+        rest = _ROOT.sub("", wav)[1:]
+        wav = row["wav"] = os.path.join(os.fspath(data_root), rest)
+    if is_checked:
+        if wav not in is_there:
+            is_there[wav] = os.path.isfile(wav)
+        if not is_there[wav]:
+            wrong.append(f"no such file: {wav}; is data_root right?")
+    return wrong
+
+
+def _typed(cells):
+    """Gives a row with numbers for text, and a list of what is wrong."""
+    row, wrong = dict(cells), []
+    for key in ("ID", "wav", "speaker", "style"):
+        if not row[key]:
+            wrong.append(f"no {key}")
+    for key in ("duration", "start", "stop"):
+        try:
+            row[key] = float(row[key])
+        except ValueError:
+            row[key] = math.nan
+        if not math.isfinite(row[key]):
+            wrong.append(f"{key} '{cells[key]}' is not a number of seconds")
+    try:
+        row["channel"] = int(row["channel"]) if row["channel"] else None
+    except ValueError:
+        row["channel"] = -1
+    if row["channel"] is not None and row["channel"] < 0:
+        wrong.append(
+            f"channel '{cells['channel']}' is neither empty nor 0, 1, ..."
+        )
+    start, stop, duration = row["start"], row["stop"], row["duration"]
+    if start < 0 or start >= stop:
+        wrong.append(f"start {start:g} and stop {stop:g} are not in order")
+    elif abs(stop - start - duration) > DURATION_TOLERANCE:
+        wrong.append(
+            f"duration {duration:g} is not stop - start = {stop - start:g}"
+        )
+    return row, wrong
+
+
+def _cell(key, value):
+    """A value as text: times with six decimals, None as nothing."""
+    if value is None:
+        return ""
+    if key in ("duration", "start", "stop") and isinstance(value, Real):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def _raise(problems, path, advice):
+    """Raises one ManifestError for all problems, if there are any."""
+    if not problems:
+        return
+    shown = [f"  {text}" for text in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        shown.append(f"  and {len(problems) - MAX_PROBLEMS} more")
+    raise ManifestError(
+        f"{path}: {len(problems)} problem(s), {advice}:\n" + "\n".join(shown)
+    )
+
+
+def _csv_text(header, lines):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def write_text(path, text):
+    """Writes a text file that is either whole or not there.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file; its folder is made if need be.
+    text : str
+        What to write, as UTF-8.
+    """
+    path = os.fspath(path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        # surrogateescape: a list of skips may name what is not valid UTF-8
+        with open(
+            part, "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            file.write(text)
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def write_skips(path, skips):
+    """Writes the list of files that were left out, sorted by path.
+
+    Arguments
+    ---------
+    path : str or Path
+        The CSV file, columns path, reason, detail.
+    skips : list of Skip
+        What was left out; may be empty.
+    """
+    lines = sorted(map(astuple, skips))
+    write_text(path, _csv_text(("path", "reason", "detail"), lines))
+
+
+def read_skips(path):
+    """Gives the list of files that were left out.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file from `write_skips`.
+
+    Returns
+    -------
+    list of Skip
+        Sorted by path.
+    """
+    with open(
+        path, newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
+        return [Skip(**row) for row in csv.DictReader(file)]
+
+
+def check_clips(paths, min_seconds=0.1, n_workers=None, progress=True):
+    """Decodes all files, several at a time, and parts the good from the bad.
+
+    Arguments
+    ---------
+    paths : list of str
+        The files.
+    min_seconds : float
+        Shorter ones are bad.
+    n_workers : int, optional
+        How many are decoded at a time; by default the number of cores.
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    dict
+        From the path of each good file to its `audio.AudioInfo`, in the
+        order of `paths`.
+    list of Skip
+        The others, with the reasons `audio.check` gave, in that order.
+
+    Example
+    -------
+    >>> check_clips(["nowhere.wav"], progress=False)[1][0].reason
+    'missing'
+    """
+    paths = [os.fspath(path) for path in paths]
+    infos, skips = {}, []
+    # Threads are enough: decoding runs outside the interpreter lock.
+    # An interrupt closes the results, which calls off what is waiting.
+    with (
+        ThreadPoolExecutor(n_workers or os.cpu_count()) as pool,
+        closing(
+            pool.map(partial(_checked, min_seconds=min_seconds), paths)
+        ) as results,
+    ):
+        for result in tqdm(
+            results,
+            total=len(paths),
+            desc="checking audio",
+            unit="clip",
+            disable=not progress,
+        ):
+            if isinstance(result, Skip):
+                skips.append(result)
+            else:
+                infos[result.path] = result
+    return infos, skips
+
+
+def _checked(path, min_seconds):
+    try:
+        return audio.check(path, min_seconds)
+    except audio.AudioError as error:
+        return Skip(error.path, error.reason, error.detail)
+
+
+def fingerprint(paths, root):
+    """Gives a digest of names, sizes and times of files, to tell a change.
+
+    Arguments
+    ---------
+    paths : list of str
+        The files, in any order.
+    root : str or Path
+        The folder their names are taken relative to.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    lines = []
+    for path in paths:
+        stat = os.stat(path)
+        name = os.path.relpath(path, root)
+        lines.append(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}\n")
+    text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def is_prepared(save_folder, settings):
+    """Tells whether `write_splits` has run here with the same settings.
+
+    Arguments
+    ---------
+    save_folder : str or Path
+        The folder of the manifests.
+    settings : dict
+        What the manifests depend on: the arguments of the preparation and
+        the `fingerprint` of the corpus. Anything JSON can hold.
+
+    Returns
+    -------
+    bool
+        True if all files are there and were made with these settings.
+    """
+    try:
+        with open(
+            os.path.join(save_folder, RECORD_FILE), encoding="utf-8"
+        ) as file:
+            record = json.load(file)
+        return record["settings"] == _plain(settings) and all(
+            os.path.isfile(os.path.join(save_folder, name))
+            for name in record["files"]
+        )
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return False  # never prepared, or by something else: prepare again
+
+
+def write_splits(save_folder, splits, skips=(), settings=None):
+    """Writes the manifests of a corpus, what was left out, and a record.
+
+    Gives ``<split>.csv`` for each split (only the header if it has no
+    rows), ``skipped.csv``, and ``prepared.json``, by which `is_prepared`
+    knows them. The record goes first and comes last, so that a run that
+    was broken off is done again.
+
+    Arguments
+    ---------
+    save_folder : str or Path
+        Where to; made if need be.
+    splits : dict
+        From the name of a split to its rows, as `write_manifest` takes them.
+    skips : list of Skip
+        The files left out.
+    settings : dict, optional
+        See `is_prepared`.
+
+    Raises
+    ------
+    ManifestError
+        If rows are wrong, or a clip is in two splits.
+    """
+    seen, problems = {}, []
+    for split, rows in splits.items():
+        for row in rows:
+            if seen.setdefault(row["ID"], split) != split:
+                problems.append(f"{row['ID']} is in {seen[row['ID']]} too")
+        _raise(problems, split, "a clip belongs to one split")
+    paths = [os.path.join(save_folder, f"{split}.csv") for split in splits]
+    texts = list(map(_manifest_text, paths, splits.values()))
+    record = os.path.join(save_folder, RECORD_FILE)
+    if os.path.exists(record):
+        os.remove(record)
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+    write_skips(os.path.join(save_folder, SKIPS_FILE), skips)
+    content = {
+        "settings": _plain(settings or {}),
+        "files": [*map(os.path.basename, paths), SKIPS_FILE],
+    }
+    write_text(record, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _plain(settings):
+    """The settings as they come back from JSON (tuples as lists)."""
+    return json.loads(json.dumps(settings))

@@ -1,0 +1,423 @@
+"""Figures of retrieval: rankings of a whole corpus, their spread, chance.
+
+A query asks for a style; every clip of that style is relevant. All figures
+follow from the positions at which the relevant clips come out. Clips with
+equal scores are ordered against the truth: the irrelevant ones first.
+
+Confidence intervals are percentiles of a bootstrap over clips: clips are
+drawn again, with replacement, within their style, and everything is counted
+anew. Trials are not what is drawn: a thousand trials with the same thirty
+clips are no better evidence than the thirty clips. Speakers and prompts are
+taken as given.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import numpy as np
+
+METRICS = ("AP", "R-precision", "P@10", "nDCG@10")
+DURATION_EDGES = (4.0, 6.0, 8.0, 10.0)
+CUTOFF = 10
+_MAX_CELLS = 10_000_000  # cells of a working table
+
+
+def relevant_positions(scores, is_relevant):
+    """Returns where the relevant clips stand in each ranking.
+
+    Arguments
+    ---------
+    scores : array
+        Scores of shape [clip] or [query, clip]; more is better.
+    is_relevant : array
+        Booleans of shape [clip], the same for all queries.
+
+    Returns
+    -------
+    array
+        Positions from 1, increasing, int64 of shape [relevant] or
+        [query, relevant].
+
+    Example
+    -------
+    >>> is_relevant = np.array([True, False, True, False])
+    >>> relevant_positions(np.array([0.9, 0.5, 0.5, 0.1]), is_relevant)
+    array([1, 3])
+    """
+    scores = np.asarray(scores)
+    is_relevant = np.asarray(is_relevant, dtype=bool)
+    queries = np.atleast_2d(scores)
+    # The place of a relevant clip: its place among the relevant, and all
+    # irrelevant clips that score as much or more before it.
+    own = -np.sort(-queries[:, is_relevant], axis=1)
+    others = np.sort(queries[:, ~is_relevant], axis=1)
+    positions = np.empty(own.shape, dtype=np.int64)
+    for query, (of_own, of_others) in enumerate(zip(own, others, strict=True)):
+        below = np.searchsorted(of_others, of_own, side="left")
+        positions[query] = len(of_others) - below
+    positions += np.arange(1, own.shape[1] + 1)
+    return positions if scores.ndim == 2 else positions[0]
+
+
+def ranking_metrics(positions):
+    """Returns the figures of rankings from the relevant clips' positions.
+
+    Average precision, precision among the first R for R relevant clips
+    (R-precision), precision among the first 10 and the discounted gain of
+    the first 10 relative to the best possible.
+
+    Arguments
+    ---------
+    positions : array
+        Positions from 1, increasing, of shape [..., relevant].
+
+    Returns
+    -------
+    dict
+        A name of `METRICS` to an array of shape [...].
+
+    Example
+    -------
+    >>> found = ranking_metrics(np.array([1, 4]))
+    >>> [round(float(found[name]), 3) for name in METRICS]
+    [0.75, 0.5, 0.2, 0.877]
+    """
+    positions = np.asarray(positions)
+    n_relevant = positions.shape[-1]
+    counted = np.arange(1, n_relevant + 1)
+    ideal = (1 / np.log2(1 + counted[:CUTOFF])).sum()
+    first = positions[..., :CUTOFF]
+    gains = np.where(first <= CUTOFF, 1 / np.log2(1 + first), 0.0)
+    return {
+        "AP": (counted / positions).mean(axis=-1),
+        "R-precision": (positions <= n_relevant).mean(axis=-1),
+        "P@10": (first <= CUTOFF).sum(axis=-1) / CUTOFF,
+        "nDCG@10": gains.sum(axis=-1) / ideal,
+    }
+
+
+def rank_styles(scores, clip_styles):
+    """Returns the figures of one query a style over all clips.
+
+    Arguments
+    ---------
+    scores : dict
+        Style to the score of each clip, of shape [clip].
+    clip_styles : list of str
+        The style of each clip.
+
+    Returns
+    -------
+    dict
+        Style to a dict from the names of `METRICS` to floats. Styles
+        without a clip are left out.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite or no style has a clip.
+
+    Example
+    -------
+    >>> scores = {"sad": [0.9, 0.5, 0.1]}
+    >>> rank_styles(scores, ["sad", "happy", "sad"])["sad"]["R-precision"]
+    0.5
+    """
+    of_clip = np.array(clip_styles, dtype=object)
+    found = {}
+    for style in sorted(scores):
+        is_relevant = of_clip == style
+        if is_relevant.any():
+            of_style = _finite(scores[style], len(of_clip), style)
+            positions = relevant_positions(of_style, is_relevant)
+            figures = ranking_metrics(positions)
+            found[style] = {name: float(figures[name]) for name in METRICS}
+    if not found:
+        raise ValueError(
+            "no clip has one of the styles asked for "
+            f"({', '.join(sorted(scores)) or 'none'})"
+        )
+    return found
+
+
+def mean_over_styles(per_style):
+    """Returns the plain mean over styles of each figure.
+
+    Arguments
+    ---------
+    per_style : dict
+        Style to a dict from names to floats.
+
+    Returns
+    -------
+    dict
+        The same names to floats.
+
+    Example
+    -------
+    >>> mean_over_styles({"sad": {"AP": 0.5}, "happy": {"AP": 1.0}})
+    {'AP': 0.75}
+    """
+    rows = list(per_style.values())
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def bootstrap_ranking(
+    scores, clip_styles, n_resamples=1000, confidence=0.95, seed=0
+):
+    """Returns confidence intervals of the figures of `rank_styles`.
+
+    Arguments
+    ---------
+    scores : dict
+        Style to the score of each clip, of shape [clip].
+    clip_styles : list of str
+        The style of each clip.
+    n_resamples : int
+        How often the clips are drawn again.
+    confidence : float
+        Share of the resamples inside the interval.
+    seed : int
+        Start of the draws.
+
+    Returns
+    -------
+    per_style : dict
+        Style to a dict from the names of `METRICS` to (low, high).
+    macro : dict
+        The same for the means over styles, over the same draws.
+    """
+    of_clip = np.array(clip_styles, dtype=object)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    sorted_by = {}
+    for style in sorted(scores):
+        is_relevant = of_clip == style
+        if is_relevant.any():
+            of_style = _finite(scores[style], len(of_clip), style)
+            order = np.lexsort((is_relevant, -of_style))
+            sorted_by[style] = order, is_relevant[order]
+    blocks = {style: [] for style in sorted_by}
+    at_once = max(1, _MAX_CELLS // len(of_clip))
+    for start in range(0, n_resamples, at_once):
+        n_draws = min(at_once, n_resamples - start)
+        counts = _draw_clips(rng, of_clip, n_draws)
+        for style, (order, is_hit) in sorted_by.items():
+            hits = np.broadcast_to(is_hit, counts.shape).ravel()
+            hits = np.repeat(hits, counts[:, order].ravel())
+            places = np.flatnonzero(hits).reshape(n_draws, -1)
+            positions = places % len(of_clip) + 1
+            blocks[style].append(ranking_metrics(positions))
+    drawn = {
+        style: {
+            name: np.concatenate([block[name] for block in parts])
+            for name in METRICS
+        }
+        for style, parts in blocks.items()
+    }
+    return _intervals(drawn, METRICS, confidence)
+
+
+def bootstrap_recall(
+    ranks, targets, ks, n_resamples=1000, confidence=0.95, seed=0
+):
+    """Returns confidence intervals of Recall@k over the clips searched for.
+
+    A clip drawn again brings all its trials along.
+
+    Arguments
+    ---------
+    ranks : dict
+        Style to ranks of the targets, from 1, of shape [trial].
+    targets : dict
+        Style to which clip each trial searches for, of shape [trial].
+    ks : tuple of int
+        Ranks that still count as found.
+    n_resamples : int
+        How often the clips are drawn again.
+    confidence : float
+        Share of the resamples inside the interval.
+    seed : int
+        Start of the draws.
+
+    Returns
+    -------
+    per_style : dict
+        Style to a dict from k to (low, high).
+    macro : dict
+        The same for the means over styles, over the same draws.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    drawn = {}
+    for style in sorted(ranks):
+        _, clip = np.unique(targets[style], return_inverse=True)
+        n_trials = np.bincount(clip)
+        counts = _draw_rows(rng, len(n_trials), n_resamples)
+        drawn[style] = {}
+        for k in ks:
+            found = np.bincount(clip, weights=ranks[style] <= k)
+            drawn[style][k] = counts @ found / (counts @ n_trials)
+    return _intervals(drawn, ks, confidence)
+
+
+def recall_by_duration(
+    ranks, targets, clip_seconds, edges=DURATION_EDGES, ks=(1, 5)
+):
+    """Returns Recall@k of short and long targets, all styles together.
+
+    Arguments
+    ---------
+    ranks : dict
+        Style to ranks of the targets, from 1, of shape [trial].
+    targets : dict
+        Style to which clip each trial searches for, of shape [trial].
+    clip_seconds : array
+        Duration of each clip in seconds, of shape [clip].
+    edges : tuple of float
+        Where a new bin begins, in seconds, increasing; a clip on an edge
+        belongs to the bin above.
+    ks : tuple of int
+        Ranks that still count as found.
+
+    Returns
+    -------
+    list of dict
+        One a bin that has trials: `from` and `to` in seconds (`to` is None
+        in the last bin), `clips`, `trials`, and `R@k` for each k.
+
+    Example
+    -------
+    >>> bins = recall_by_duration(
+    ...     {"sad": [1, 9]}, {"sad": [0, 1]}, [2.0, 7.5], ks=(1,)
+    ... )
+    >>> [(each["from"], each["to"], each["R@1"]) for each in bins]
+    [(0.0, 4.0, 1.0), (6.0, 8.0, 0.0)]
+    """
+    edges = [float(edge) for edge in edges]
+    if edges != sorted(set(edges)) or (edges and edges[0] <= 0):
+        raise ValueError(f"edges of durations must increase from above 0: {edges}")
+    all_ranks = np.concatenate([ranks[style] for style in sorted(ranks)])
+    clips = np.concatenate([targets[style] for style in sorted(ranks)])
+    seconds = np.asarray(clip_seconds, dtype=float)[clips]
+    of_trial = np.searchsorted(edges, seconds, side="right")
+    bins = []
+    for number, (low, high) in enumerate(
+        zip([0.0, *edges], [*edges, None], strict=True)
+    ):
+        is_inside = of_trial == number
+        if is_inside.any():
+            inside = {
+                "from": low,
+                "to": high,
+                "clips": len(np.unique(clips[is_inside])),
+                "trials": int(is_inside.sum()),
+            }
+            for k in ks:
+                inside[f"R@{k}"] = float(np.mean(all_ranks[is_inside] <= k))
+            bins.append(inside)
+    return bins
+
+
+def chance_recall(n_candidates, k):
+    """Returns Recall@k expected of random scores.
+
+    Arguments
+    ---------
+    n_candidates : int
+        Clips in a trial, the target included.
+    k : int
+        Rank that still counts as found.
+
+    Returns
+    -------
+    float
+        The expected share of trials.
+
+    Example
+    -------
+    >>> chance_recall(401, 1) == 1 / 401, chance_recall(3, 5)
+    (True, 1.0)
+    """
+    return min(k, n_candidates) / n_candidates
+
+
+def chance_metrics(n_relevant, n_clips):
+    """Returns the figures of `ranking_metrics` expected of a random order.
+
+    Arguments
+    ---------
+    n_relevant : int
+        Relevant clips, at least 1.
+    n_clips : int
+        All clips.
+
+    Returns
+    -------
+    dict
+        A name of `METRICS` to a float.
+
+    Example
+    -------
+    >>> chance_metrics(1, 2)["AP"]  # first or second: (1 + 1/2) / 2
+    0.75
+    """
+    share = n_relevant / n_clips
+    # A clip at place i is relevant with this chance, and a clip before it,
+    # given that, with the other; AP adds them up over the places.
+    before = (n_relevant - 1) / (n_clips - 1) if n_clips > 1 else 1.0
+    harmonic = (1 / np.arange(1, n_clips + 1)).sum()
+    gains = 1 / np.log2(1 + np.arange(1, min(CUTOFF, n_clips) + 1))
+    return {
+        "AP": float(before + harmonic / n_clips * (1 - before)),
+        "R-precision": share,
+        "P@10": share * min(CUTOFF, n_clips) / CUTOFF,
+        "nDCG@10": float(share * gains.sum() / gains[:n_relevant].sum()),
+    }
+
+
+def _finite(scores, n_clips, style):
+    """Scores as an array, refused if not one finite number a clip."""
+    scores = np.asarray(scores)
+    if scores.shape != (n_clips,):
+        raise ValueError(
+            f"scores of {style!r} have shape {scores.shape}; there are "
+            f"{n_clips} clips"
+        )
+    if not np.isfinite(scores).all():
+        bad = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"score of clip number {bad} for {style!r} is not finite")
+    return scores
+
+
+def _draw_rows(rng, n, n_draws):
+    """How often each of n things is drawn in n draws: [draw, thing]."""
+    drawn = rng.integers(0, n, size=(n_draws, n))
+    drawn += n * np.arange(n_draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * n_draws).reshape(-1, n)
+
+
+def _draw_clips(rng, of_clip, n_draws):
+    """How often each clip is drawn, within its style: [draw, clip]."""
+    counts = np.empty((n_draws, len(of_clip)), dtype=np.int64)
+    for style in sorted(set(of_clip)):
+        own = np.flatnonzero(of_clip == style)
+        counts[:, own] = _draw_rows(rng, len(own), n_draws)
+    return counts
+
+
+def _intervals(drawn, names, confidence):
+    """Percentiles of each style's draws and of their mean over styles."""
+    tail = 100 * (1 - confidence) / 2
+
+    def interval(values):
+        low, high = np.percentile(values, [tail, 100 - tail])
+        return float(low), float(high)
+
+    per_style = {
+        style: {name: interval(figures[name]) for name in names}
+        for style, figures in drawn.items()
+    }
+    macro = {
+        name: interval(np.mean([f[name] for f in drawn.values()], axis=0))
+        for name in names
+    }
+    return per_style, macro

@@ -1,0 +1,221 @@
+"""Pages: what a run is, in YAML, strict about every key.
+
+HyperPyYAML checks keys at the root only; a key misspelt inside a part or
+in the arguments of a class would pass in silence, or fail after an hour.
+Here a page is checked as a whole before anything is built.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import difflib
+import inspect
+import io
+import pydoc
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+
+class PageError(ValueError):
+    """A page, its parts or its overrides cannot be what was meant."""
+
+
+def load_page(path, overrides=None, corpus=None):
+    """Returns the objects of a page, and the page as one flat text.
+
+    Arguments
+    ---------
+    path : str
+        The page, such as ``hparams/compact.yaml``.
+    overrides : str or dict
+        What the command line changes, as ``speechbrain.parse_arguments``
+        returns it; nested keys reach into parts.
+    corpus : str
+        The page of a recipe, laid over the page: it says what belongs to
+        the corpus (its folders, its splits, its preparation).
+
+    Returns
+    -------
+    hparams : dict
+        What the page makes.
+    flat : str
+        The same page without references or parts, which loads alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such page.
+    PageError
+        If the page cannot be read, or names a key that nobody reads.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "page.yaml"
+    >>> _ = path.write_text("lr: 0.1\\ndouble: !ref <lr> * 2\\n")
+    >>> load_page(path, overrides="lr: 0.2")[0]
+    {'lr': 0.2, 'double': 0.4}
+    >>> load_page(path, overrides="lrr: 0.2")
+    Traceback (most recent call last):
+    esr_lobes.pages.PageError: page.yaml: no key 'lrr'; did you mean 'lr'?
+    """
+    path = Path(path)
+    tree = _read(path)
+    if corpus is not None:
+        for key, value in _read(Path(corpus)).items():
+            tree[key] = value
+    if overrides:
+        _lay_over(tree, _as_tree(overrides), path)
+    _check(tree, path, where="")
+    _refuse_placeholders(tree, path)
+    try:
+        flat = resolve_references(_named(tree, path)).getvalue()
+        hparams = load_hyperpyyaml(flat)
+    except (YAMLError, ValueError, TypeError) as error:
+        if isinstance(error, PageError):
+            raise
+        text = " ".join(str(part) for part in error.args)
+        raise PageError(f"{path.name}: {text}") from error
+    return hparams, flat
+
+
+def _refuse_placeholders(tree, path):
+    """Raises a PageError if a key still waits for its value."""
+    waiting = [k for k, v in tree.items() if _tag(v) == "!PLACEHOLDER"]
+    if waiting:
+        flags = " ".join(f"--{key} VALUE" for key in waiting)
+        raise PageError(f"{path.name} leaves open what only you know: {flags}")
+
+
+def _read(path):
+    """Returns a page as a tree that keeps its tags."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no page at {path}.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = YAML().load(file)
+    except YAMLError as error:
+        raise PageError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(tree, Mapping):
+        raise PageError(f"{path} is empty or no mapping of keys to values.")
+    return tree
+
+
+def _as_tree(overrides):
+    """Returns overrides, which may be text, as a tree."""
+    if not isinstance(overrides, str):
+        return overrides
+    try:
+        tree = YAML().load(overrides)
+    except YAMLError as error:
+        raise PageError(f"The overrides are no valid YAML: {error}") from error
+    if not isinstance(tree, Mapping):
+        raise PageError(f"The overrides are no keys and values: {overrides}")
+    return tree
+
+
+def _named(tree, path):
+    """Returns the tree as a stream that knows where parts are looked for."""
+    stream = io.StringIO()
+    YAML().dump(tree, stream)
+    stream.seek(0)
+    stream.name = str(path)
+    return stream
+
+
+def _tag(node):
+    tag = getattr(node, "tag", None)
+    return (getattr(tag, "value", None) or "") if tag is not None else ""
+
+
+def _lay_over(tree, changes, path, where=""):
+    """Puts changes into a tree; plain mappings take known keys only."""
+    open_body = _tag(tree).startswith(("!include:", "!new:", "!name:"))
+    for key, value in changes.items():
+        known = key in tree
+        if not known and not open_body:
+            raise PageError(_unknown(path, where, key, tree))
+        if (
+            known
+            and isinstance(value, Mapping)
+            and isinstance(tree[key], Mapping)
+            and not _tag(value)
+        ):
+            _lay_over(tree[key], value, path, f"{where}{key}: ")
+        else:
+            tree[key] = value
+
+
+def _check(node, path, where):
+    """Raises a PageError if some key below this node is read by nobody."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            _check(value, path, f"{where}[{i}] ")
+        return
+    if not isinstance(node, Mapping):
+        return
+    tag = _tag(node)
+    if tag.startswith("!include:"):
+        _check_part(node, tag.removeprefix("!include:"), path, where)
+    elif tag.startswith(("!new:", "!name:", "!apply:")):
+        _check_arguments(node, tag.split(":", 1)[1], path, where)
+    for key, value in node.items():
+        _check(value, path, f"{where}{key}: ")
+
+
+def _check_part(body, filename, path, where):
+    """Checks a part, and what a page hands to it."""
+    part_path = path.parent / filename
+    part = _read(part_path)
+    needs = _needs(part, part_path)
+    for key, value in body.items():
+        if key not in part and key not in needs:
+            known = [*part, *needs]
+            raise PageError(_unknown(part_path, where, key, known))
+        old = part.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            _lay_over(old, value, part_path, f"{where}{key}: ")
+    missing = [key for key in needs if key not in body]
+    if missing:
+        names = ", ".join(missing)
+        raise PageError(f"{path.name}: {where}{filename} needs {names}")
+    _check(part, part_path, where)
+
+
+def _needs(part, path):
+    """Returns the keys that a part refers to and leaves to the page."""
+    text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+    names = re.findall(r"<(\w+)[^<>]*>", text)
+    return [name for name in dict.fromkeys(names) if name not in part]
+
+
+def _check_arguments(node, dotted, path, where):
+    target = pydoc.locate(dotted)
+    if target is None:
+        raise PageError(f"{path.name}: {where}there is no {dotted}")
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return  # written in C: the call itself will say
+    kinds = {p.kind for p in parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    for key in node:
+        if key not in parameters:
+            raise PageError(_unknown(path, where, key, parameters, dotted))
+
+
+def _unknown(path, where, key, known, owner=None):
+    """Returns a message about a key that nobody reads."""
+    close = difflib.get_close_matches(str(key), [str(k) for k in known], 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if not close:
+        names = ", ".join(str(k) for k in known)
+        hint = f"; it knows {names}"
+    owner = f" in {owner}" if owner else ""
+    return f"{path.name}: {where}no key {key!r}{owner}{hint}"

@@ -1,0 +1,322 @@
+"""What may be opened of a retriever that somebody else has written.
+
+A HyperPyYAML page can call any function, and a pickled checkpoint too. A
+retriever's page is data: it is read twice here, without building anything,
+by the parser that the loader uses. First as it stands, because resolving its
+references would already run ``!include`` and ``!applyref``; then with its
+references and overrides resolved, which is the text the loader builds from
+and where quotes are gone and joined strings have become new values.
+
+The page of a stranger can still be large or slow; it cannot run code.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import copy
+import json
+import os
+import re
+from io import StringIO
+from pathlib import Path
+
+import ruamel.yaml
+import torch
+from hyperpyyaml import resolve_references
+
+from esr_lobes.encoders.text import PACKAGED
+
+# The classes a page may build, by their exact names: a prefix would not do,
+# because `speechbrain.utils.data_utils.os.system` begins well, too. A class
+# belongs here if no argument of its own makes it run or fetch anything; the
+# argument `source` is looked at below.
+ALLOWED = frozenset(
+    {
+        "esr_lobes.encoders.compact.CompactEncoder",
+        "esr_lobes.encoders.text.TextEncoder",
+        "esr_lobes.heads.ModalityDiscriminator",
+        "esr_lobes.heads.Projection",
+        "esr_lobes.heads.StyleClassifier",
+    }
+)
+
+_CORE = "tag:yaml.org,2002:"
+_PLAIN = frozenset(
+    _CORE + kind
+    for kind in "null bool int float str seq map merge timestamp".split()
+)
+_REFERENCES = frozenset({"!ref", "!copy"})
+_CALLS = ("!new:", "!name:")
+# Settings by which a backbone's JSON names code or another place to load.
+_CODE_SETTINGS = frozenset({"auto_map", "quantization_config"})
+_ATTENTIONS = frozenset({None, "eager", "sdpa"})
+
+
+class UnsafePageError(ValueError):
+    """A page, or a folder it names, that could run code when opened."""
+
+
+class WeightsError(ValueError):
+    """A file of weights that holds anything but plain tensors."""
+
+
+class _Loader(ruamel.yaml.SafeLoader):
+    """Parses what the loader parses; a call becomes a note of itself."""
+
+    def note(self, _, node):
+        """Returns the arguments of a call, and remembers them."""
+        arguments = {}
+        if isinstance(node, ruamel.yaml.MappingNode):
+            arguments = self.construct_mapping(node, deep=True)
+        self.calls.append(arguments)
+        return arguments
+
+
+# The loader takes any "(...)" for a tuple, and its inside for any YAML.
+_Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), first="(")
+for _prefix in _CALLS:
+    _Loader.add_multi_constructor(_prefix, _Loader.note)
+
+
+def _refuse(name, line, what):
+    raise UnsafePageError(
+        f"{name}, line {line}: {what}. The page was not opened. Only if you "
+        "trust its author like that of a program you run, pass "
+        "trust_source=True."
+    )
+
+
+def _walk(node, seen):
+    """Yields every node under this one once, keys and aliases included."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    yield node
+    if isinstance(node, ruamel.yaml.MappingNode):
+        for pair in node.value:
+            for child in pair:
+                yield from _walk(child, seen)
+    elif isinstance(node, ruamel.yaml.SequenceNode):
+        for child in node.value:
+            yield from _walk(child, seen)
+
+
+def _check_tags(document, name, allowed, tags):
+    """Refuses any node whose tag is neither plain nor a call we know."""
+    for node in _walk(document, set()):
+        tag, line = node.tag, node.start_mark.line + 1
+        call = next((c for c in _CALLS if tag.startswith(c)), None)
+        if call is None:
+            if tag not in tags:
+                shown = tag.replace(_CORE, "!!")
+                _refuse(name, line, f"the tag {shown} is not for retrievers")
+        elif tag[len(call) :] not in allowed:
+            names = ", ".join(sorted(allowed))
+            _refuse(
+                name, line, f"{tag} is none of the classes known: {names}"
+            )
+        elif not _gives_names(node):
+            _refuse(name, line, f"{tag} must be given its arguments by name")
+
+
+def _gives_names(node):
+    """Whether a call has named arguments, or none."""
+    if isinstance(node, ruamel.yaml.ScalarNode):
+        return node.value == ""
+    return isinstance(node, ruamel.yaml.MappingNode)
+
+
+def _check_text(text, name, allowed):
+    """Refuses a text whose tags are not for retrievers, as it stands."""
+    try:
+        documents = list(ruamel.yaml.YAML().compose_all(text))
+    except (ruamel.yaml.error.YAMLError, RecursionError) as error:
+        raise UnsafePageError(f"{name} is not YAML: {error}") from error
+    for document in documents:
+        _check_tags(document, name, allowed, _PLAIN | _REFERENCES)
+    if len(documents) != 1:
+        raise UnsafePageError(
+            f"{name} must hold one document, it holds {len(documents)}"
+        )
+    if not isinstance(documents[0], ruamel.yaml.MappingNode):
+        raise UnsafePageError(f"{name} must be a list of keys and values")
+
+
+def _overrides_text(overrides):
+    """Returns overrides as the text that the loader would make of them."""
+    if isinstance(overrides, str):
+        return overrides
+    stream = StringIO()
+    try:
+        ruamel.yaml.YAML().dump(overrides, stream)
+    except ruamel.yaml.representer.RepresenterError as error:
+        raise UnsafePageError(
+            f"overrides must be plain values: {error}"
+        ) from error
+    return stream.getvalue()
+
+
+def check_page(
+    text, name="hyperparams.yaml", overrides=None, allowed=ALLOWED, folder="."
+):
+    """Returns nothing for a page that can run no code, refuses any other.
+
+    Arguments
+    ---------
+    text : str
+        The page itself, not its path.
+    name : str
+        What messages call it.
+    overrides : dict or str, optional
+        What the loader will be given to lay over it.
+    allowed : collection of str
+        Exact dotted names of the classes that it may build.
+    folder : str
+        Where everything must lie that a ``source`` in it names.
+
+    Raises
+    ------
+    UnsafePageError
+        Naming file, line and tag.
+
+    Example
+    -------
+    >>> check_page("width: 4\\ntwice: !ref <width> * 2")
+    >>> check_page("x: !apply:os.getcwd []")
+    Traceback (most recent call last):
+    esr_lobes.safety.UnsafePageError: hyperparams.yaml, line 1: the tag \
+!apply:os.getcwd is not for retrievers. The page was not opened. Only if you \
+trust its author like that of a program you run, pass trust_source=True.
+    """
+    _check_text(text, name, allowed)
+    if overrides:
+        _check_text(_overrides_text(overrides), "overrides", allowed)
+
+    # Now resolving runs nothing, so that we can see what will be built.
+    try:
+        # The resolver writes into the mappings that it is given.
+        resolved = resolve_references(text, copy.deepcopy(overrides))
+        loader = _Loader(resolved.getvalue())
+        loader.calls = []
+        document = loader.get_single_node()
+        _check_tags(document, f"{name} (references resolved)", allowed, _PLAIN)
+        loader.construct_document(document)
+    except UnsafePageError:
+        raise
+    except Exception as error:  # whatever a page provokes in the parser
+        raise UnsafePageError(
+            f"{name} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    for arguments in loader.calls:
+        if "source" in arguments:
+            _check_source(arguments["source"], name, folder)
+
+
+def _check_source(source, name, folder):
+    """Refuses a source that is no folder of plain data inside the folder."""
+    if source in PACKAGED:
+        return
+    inside = Path(folder).resolve()
+    if not Path(str(source)).resolve().is_relative_to(inside):
+        raise UnsafePageError(
+            f"{name}: source {source!r} does not lie in {inside}. A retriever "
+            "brings its backbones along; pass trust_source=True to load this "
+            "one from elsewhere."
+        )
+    check_backbone(source)
+
+
+def check_backbone(folder):
+    """Refuses a backbone's folder that asks for code or for another model.
+
+    Arguments
+    ---------
+    folder : str
+        As written by ``save_pretrained`` of transformers.
+
+    Raises
+    ------
+    UnsafePageError
+        Naming the file and the setting.
+    """
+    folder = Path(folder)
+    if (folder / "adapter_config.json").exists():
+        raise UnsafePageError(
+            f"{folder / 'adapter_config.json'}: adapters load another model; "
+            "merge them into the backbone, or pass trust_source=True"
+        )
+    for path in sorted(folder.glob("*config.json")):
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UnsafePageError(f"{path} is not JSON: {error}") from error
+        for key, value in _settings(settings):
+            is_attention = key.endswith("attn_implementation")
+            if key in _CODE_SETTINGS or (
+                is_attention and value not in _ATTENTIONS
+            ):
+                raise UnsafePageError(
+                    f"{path}: {key} can bring code of its own; remove it, or "
+                    "pass trust_source=True if you trust its author"
+                )
+
+
+def _settings(tree):
+    """Yields key and value of every mapping in JSON, at any depth."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield key, None if isinstance(value, (dict, list)) else value
+            yield from _settings(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _settings(value)
+
+
+def load_weights(path):
+    """Returns the tensors of a file by name, on the CPU, and runs no code.
+
+    Arguments
+    ---------
+    path : str
+        A ``.safetensors`` file, or plain tensors as written by
+        ``torch.save``. That pickles are read without their code is asked
+        for outright, so that no variable of the environment can undo it.
+
+    Returns
+    -------
+    dict
+        Name to torch.Tensor.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    WeightsError
+        If it is damaged or holds anything but tensors.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no file of weights at {path}")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            weights = load_file(path, device="cpu")
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own for damage
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"{path} is damaged, or holds more than plain tensors, and was "
+            f"not loaded ({type(error).__name__}: {reason}). Export or "
+            "download it again."
+        ) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in weights.items()
+    ):
+        raise WeightsError(
+            f"{path} is not a mapping from names to tensors: save the "
+            "state_dict of the modules, nothing else"
+        )
+    return weights

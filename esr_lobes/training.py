@@ -1,0 +1,261 @@
+"""What every recipe's ``train.py`` does, in the order in which it does it.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import NamedTuple
+
+import speechbrain as sb
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
+
+from esr_lobes.audio import SAMPLE_RATE, AudioError
+from esr_lobes.brain import StyleRetrievalBrain
+from esr_lobes.data import ClipReader, make_dataset
+from esr_lobes.evaluation import evaluate_retriever
+from esr_lobes.export import export_retriever, write_card
+from esr_lobes.inference import EncoderRetriever
+from esr_lobes.manifests import ManifestError, read_manifest, write_text
+from esr_lobes.pages import PageError, load_page
+from esr_lobes.prompts import PromptBank, PromptBankError
+
+logger = get_logger(__name__)
+
+
+class Run(NamedTuple):
+    """One training: its page as objects and as text, and how it runs."""
+
+    hparams: dict
+    flat_page: str
+    run_opts: dict
+
+
+def one_line_errors(function):
+    """Ends a command on what a user can mend with one line, not a trace.
+
+    Arguments
+    ---------
+    function : callable
+        The main function of a command.
+
+    Returns
+    -------
+    callable
+        The same, which exits with status 2 on such an error.
+    """
+    mendable = (
+        AudioError,
+        ManifestError,
+        PageError,
+        PromptBankError,
+        FileNotFoundError,
+        ImportError,
+    )
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except mendable as error:
+            logger.debug("The whole story:", exc_info=True)
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return wrapped
+
+
+def open_run(argv, corpus):
+    """Reads page and command line, and makes the output folder.
+
+    Arguments
+    ---------
+    argv : list of str
+        The page, then SpeechBrain's options and keys of the page, such as
+        ``hparams/compact.yaml --device=cpu --seed=1``.
+    corpus : str
+        The recipe's own page, laid over the first.
+
+    Returns
+    -------
+    Run
+        What is to be done.
+    """
+    page, run_opts, overrides = sb.parse_arguments(argv)
+    sb.utils.distributed.ddp_init_group(run_opts)
+    hparams, flat_page = load_page(page, overrides, corpus)
+    folder = hparams["output_folder"]
+    sb.create_experiment_directory(experiment_directory=folder)
+    if if_main_process():
+        write_text(Path(folder) / "hyperparams.yaml", flat_page)
+    hparams["train_loggers"] = [hparams["train_logger"]]
+    if hparams["use_tensorboard"] and if_main_process():
+        hparams["train_loggers"].append(_tensorboard(folder))
+    return Run(hparams, flat_page, run_opts)
+
+
+def _tensorboard(folder):
+    try:
+        from speechbrain.utils.train_logger import TensorboardLogger
+
+        return TensorboardLogger(save_dir=str(Path(folder) / "tensorboard"))
+    except ImportError as error:
+        raise ImportError(
+            "use_tensorboard needs: pip install 'esr_lobes[tensorboard]'"
+        ) from error
+
+
+def manifest_folder(run):
+    """Returns where a recipe's preparation writes ``train.csv`` and so on.
+
+    Arguments
+    ---------
+    run : Run
+        From :func:`open_run`.
+
+    Returns
+    -------
+    str
+        A folder inside the output folder.
+    """
+    return str(Path(run.hparams["output_folder"]) / "manifests")
+
+
+def prepare(function, run, **arguments):
+    """Calls a preparation once, on the main process.
+
+    Arguments
+    ---------
+    function : callable
+        Such as ``prepare_ravdess``.
+    run : Run
+        From :func:`open_run`.
+    **arguments : dict
+        Handed to the function beside data and manifest folders.
+    """
+    run_on_main(
+        function,
+        kwargs={
+            "data_folder": run.hparams["data_folder"],
+            "save_folder": manifest_folder(run),
+            "skip_prep": run.hparams["skip_prep"],
+            **arguments,
+        },
+    )
+
+
+def read_split(run, split):
+    """Returns the checked rows of one split.
+
+    Arguments
+    ---------
+    run : Run
+        From :func:`open_run`.
+    split : str
+        train, valid or test.
+
+    Returns
+    -------
+    list of dict
+        May be empty for valid.
+    """
+    return read_manifest(
+        Path(manifest_folder(run)) / f"{split}.csv",
+        data_root=run.hparams["data_folder"],
+        styles=run.hparams["train_prompts"].styles,
+    )
+
+
+def train(run):
+    """Trains the towers and returns them with their best weights.
+
+    Arguments
+    ---------
+    run : Run
+        From :func:`open_run`, its corpus prepared.
+
+    Returns
+    -------
+    StyleRetrievalBrain
+        After training, its best checkpoint recovered.
+    """
+    hparams = run.hparams
+    reader = ClipReader(SAMPLE_RATE, hparams["cache_gib"])
+    styles = hparams["train_prompts"].styles
+    rows = {split: read_split(run, split) for split in ("train", "valid")}
+    if not rows["train"]:
+        raise ManifestError("There is no clip to train on.")
+    train_set = make_dataset(
+        rows["train"], styles, reader, hparams["max_seconds"]
+    )
+    valid_set = None
+    if rows["valid"]:
+        valid_set = make_dataset(rows["valid"], styles, reader)
+        valid_set = valid_set.filtered_sorted(sort_key="duration")
+    logger.info(
+        "Training on %d clips, validating on %d.",
+        len(rows["train"]),
+        len(rows["valid"]),
+    )
+    brain = StyleRetrievalBrain(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run.run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    loader = {
+        "batch_size": hparams["batch_size"],
+        "num_workers": hparams["num_workers"],
+    }
+    brain.fit(
+        hparams["epoch_counter"],
+        train_set,
+        valid_set,
+        train_loader_kwargs=loader | {"shuffle": True, "drop_last": False},
+        valid_loader_kwargs=loader,
+    )
+    brain.recover_best()
+    return brain
+
+
+def export_and_evaluate(run, brain, card):
+    """Writes the retriever, opens it as a user would, and judges it.
+
+    Arguments
+    ---------
+    run : Run
+        From :func:`open_run`.
+    brain : StyleRetrievalBrain
+        From :func:`train`.
+    card : dict
+        What the model card says of the data: ``corpus``, ``licence``,
+        ``notes``.
+
+    Returns
+    -------
+    Report
+        On the test split; None if there is none.
+    """
+    folder = Path(run.hparams["output_folder"])
+    source = folder / "retriever"
+    export_retriever(source, run.flat_page, brain)
+    rows = read_split(run, "test")
+    report = None
+    if rows:
+        retriever = EncoderRetriever.from_hparams(
+            source=str(source), run_opts={"device": str(brain.device)}
+        )
+        banks = [PromptBank.load("train"), PromptBank.load("held_out")]
+        report = evaluate_retriever(
+            retriever, rows, banks, out_folder=folder / "evaluation"
+        )
+        print(report.to_markdown())
+    write_card(source, run.flat_page, card, report)
+    logger.info("The retriever is in %s", source)
+    return report
+
+

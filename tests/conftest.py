@@ -1,0 +1,84 @@
+"""Fixtures of all tests: tiny backbones and small audio, made on the spot.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import os
+from pathlib import Path
+
+# Before torch starts its threads: two cores that spin wait for each other
+# are far slower than one that sleeps, and no test may ask a hub.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] a an the person speaking in tone voice "
+    "happy sad angry calm fast quiet loud of says something with it"
+).split()
+
+
+def pytest_sessionstart(session):
+    """Small models gain nothing from a second thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data, or a skip that says where to put it."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ESR_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set ESR_DATA to its folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_text_backbone(tmp_path_factory):
+    """A folder with a random BERT of width 32 and its word tokenizer."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny_bert"
+    folder.mkdir()
+    words = "\n".join(dict.fromkeys(WORDS)) + "\n"
+    (folder / "vocab.txt").write_text(words, encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(set(WORDS)),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+def tone(seconds, hertz, sample_rate=16000, level=0.3, seed=0):
+    """Returns a sine with a little noise, float32 of shape [time]."""
+    n_samples = round(seconds * sample_rate)
+    noise = np.random.default_rng(seed).standard_normal(n_samples)
+    time = np.arange(n_samples) / sample_rate
+    wave = level * np.sin(2 * np.pi * hertz * time) + 0.003 * noise
+    return wave.astype(np.float32)
+
+
+@pytest.fixture
+def write_tone():
+    """A function that writes a tone to a file of any format."""
+
+    def write(path, seconds=1.0, hertz=220.0, sample_rate=16000, **more):
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wave = tone(seconds, hertz, sample_rate, **more)
+        soundfile.write(path, wave, sample_rate)
+        return path
+
+    return write

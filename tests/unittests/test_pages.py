@@ -1,0 +1,148 @@
+"""A page is checked whole: misspelt keys do not pass at any depth.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import pytest
+
+from esr_lobes.pages import PageError, load_page
+
+PAGE = """
+seed: 1
+lr: 0.1
+weights: {style: 0.5, contrast: 1.0}
+data_folder: here
+recipe: !include:parts/recipe.yaml
+    encoder: !include:parts/encoder.yaml {}
+    lr: !ref <lr>
+modules: !ref <recipe[modules]>
+"""
+RECIPE = """
+# The page gives: encoder, lr.  A comment may name <nothing>.
+width: 4
+head: !new:torch.nn.Linear
+    in_features: !ref <encoder[width]>
+    out_features: !ref <width>
+modules:
+    encoder: !ref <encoder[model]>
+    head: !ref <head>
+optimizer: !name:torch.optim.AdamW
+    lr: !ref <lr>
+"""
+ENCODER = """
+width: 3
+model: !new:torch.nn.Linear
+    in_features: 2
+    out_features: !ref <width>
+"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "page.yaml").write_text(PAGE)
+    (tmp_path / "parts" / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "parts" / "encoder.yaml").write_text(ENCODER)
+    return tmp_path / "page.yaml"
+
+
+def test_parts_give_the_same_objects_everywhere(page):
+    hparams, _ = load_page(page)
+    recipe = hparams["recipe"]
+    assert hparams["modules"]["head"] is recipe["head"]
+    assert hparams["modules"]["encoder"] is recipe["encoder"]["model"]
+    assert recipe["head"].in_features == 3
+    assert recipe["optimizer"].keywords == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "recipe: {encoder: {width: 7}}",
+        "recipe: {encoder: {model: {out_features: 7}, width: 7}}",
+        {"recipe": {"encoder": {"width": 7}}},
+    ],
+)
+def test_overrides_reach_into_parts(page, overrides):
+    hparams, _ = load_page(page, overrides)
+    assert hparams["modules"]["encoder"].out_features == 7
+    assert hparams["modules"]["head"].in_features == 7
+
+
+def test_the_flat_page_loads_alone(page, tmp_path):
+    _, flat = load_page(page, "lr: 0.3")
+    alone = tmp_path / "elsewhere" / "flat.yaml"
+    alone.parent.mkdir()
+    alone.write_text(flat)
+    assert "!include" not in flat and "!ref" not in flat
+    hparams, _ = load_page(alone)
+    assert hparams["recipe"]["optimizer"].keywords == {"lr": 0.3}
+    assert hparams["modules"]["head"] is hparams["recipe"]["head"]
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ("lrr: 1", "page.yaml: no key 'lrr'; did you mean 'lr'"),
+        ("weights: {stile: 1}", "weights: no key 'stile'.*'style'"),
+        ("recipe: {wdith: 1}", "recipe.yaml: recipe: no key 'wdith'.*'width'"),
+        ("recipe: {encoder: {wide: 1}}", "encoder.yaml: .*no key 'wide'"),
+        (
+            "recipe: {encoder: {model: {out_feature: 1}}}",
+            "no key 'out_feature' in torch.nn.Linear.*'out_features'",
+        ),
+        ("recipe: {optimizer: {rate: 1}}", "no key 'rate' in torch.optim"),
+        ("[1, 2]", "no keys and values"),
+        ("a: {", "no valid YAML"),
+    ],
+)
+def test_misspelt_overrides_are_refused(page, overrides, message):
+    with pytest.raises(PageError, match=message):
+        load_page(page, overrides)
+
+
+def test_misspelt_keys_of_the_page_itself_are_refused(page):
+    text = page.read_text()
+    page.write_text(text.replace("    lr: !ref", "    lrate: !ref"))
+    with pytest.raises(PageError, match="no key 'lrate'"):
+        load_page(page)
+    page.write_text(text.replace("    lr: !ref <lr>\n", ""))
+    with pytest.raises(PageError, match="needs lr"):
+        load_page(page)
+    page.write_text(text.replace("<recipe[modules]>", "<recipe[modulse]>"))
+    with pytest.raises(PageError, match="recipe\\[modulse\\].*not valid"):
+        load_page(page)
+
+
+def test_a_class_that_is_not_there_is_named(page):
+    page.write_text(page.read_text() + "x: !new:torch.nn.Linaer {a: 1}\n")
+    with pytest.raises(PageError, match="there is no torch.nn.Linaer"):
+        load_page(page)
+
+
+def test_what_a_page_leaves_open_must_be_given(page):
+    page.write_text(page.read_text().replace("here", "!PLACEHOLDER"))
+    with pytest.raises(PageError, match="--data_folder"):
+        load_page(page)
+    load_page(page, "data_folder: there")
+
+
+def test_a_recipe_lays_its_keys_over_the_page(page, tmp_path):
+    corpus = tmp_path / "corpus.yaml"
+    corpus.write_text("data_folder: !ref corpora/<seed>\nactors: [1, 2]\n")
+    hparams, flat = load_page(page, "actors: [3]", corpus)
+    assert hparams["data_folder"] == "corpora/1"
+    assert list(hparams["actors"]) == [3]
+    with pytest.raises(PageError, match="no key 'actor'"):
+        load_page(page, "actor: [3]", corpus)
+
+
+def test_missing_empty_and_broken_pages(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no page at"):
+        load_page(tmp_path / "none.yaml")
+    for text, message in [("", "empty"), ("- 1", "no map"), ("a: [", "no valid")]:
+        path = tmp_path / "bad.yaml"
+        path.write_text(text)
+        with pytest.raises(PageError, match=message):
+            load_page(path)

@@ -1,0 +1,439 @@
+"""A retriever's page and weights are data: every known way to make them run
+code is tried, leaves no trace and is refused.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import json
+import pickle
+import threading
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.comments import CommentedMap, TaggedScalar
+from safetensors.torch import save_file
+
+from esr_lobes import safety
+from esr_lobes.safety import (
+    UnsafePageError,
+    WeightsError,
+    check_backbone,
+    check_page,
+    load_weights,
+)
+
+HEAD = "!new:esr_lobes.heads.Projection\n    in_features: 2\n    out_features: 2"
+
+# MARK stands for a file that must not appear (or, where the page would empty
+# a file, for one that must keep what it holds), INCLUDED for another page.
+ROUTES = {
+    "apply a system call": "x: !apply:os.system ['touch MARK']",
+    "apply eval": "x: !apply:builtins.eval [\"open('MARK', 'w')\"]",
+    "apply by mapping": "x: !apply:os.mkdir {path: MARK}",
+    "apply in a list": "x: [1, {y: !apply:os.mkdir [MARK]}]",
+    "apply as a key": "? !apply:os.mkdir [MARK]\n: 1",
+    "apply under a hidden key": "__x: !apply:os.mkdir [MARK]",
+    "apply inside an allowed call": (
+        "x: !new:esr_lobes.heads.Projection\n"
+        "    in_features: !apply:os.mkdir [MARK]"
+    ),
+    "new process": "x: !new:subprocess.Popen\n    args: [touch, MARK]",
+    "new file": "x: !new:io.FileIO [MARK, w]",
+    "new file by name": "x: !new:io.FileIO {file: MARK, mode: w}",
+    "apply by reference": "x: !applyref:os.mkdir [MARK]",
+    "apply eval by reference": (
+        "x: !applyref:builtins.eval [\"open('MARK', 'w')\"]"
+    ),
+    "python object": "x: !!python/object/apply:os.mkdir [MARK]",
+    "python object, new": "x: !!python/object/new:io.FileIO [MARK, w]",
+    "python name": "x: !!python/name:evil_import.thing",
+    "python module": "x: !!python/module:evil_import",
+    "tuple": "x: !tuple '(!!python/object/apply:os.mkdir [MARK])'",
+    "tuple without a tag": "x: (!!python/object/apply:os.mkdir [MARK])",
+    "tuple in quotes": 'x: "(!!python/object/apply:os.mkdir [MARK])"',
+    "tuple joined from references": (
+        "a: '('\nx: !ref <a>!!python/object/apply:os.mkdir [MARK])"
+    ),
+    "tuple joined from copies": (
+        "a: '('\nx: !copy <a>!!python/object/apply:os.mkdir [MARK])"
+    ),
+    "tuple through a chain": (
+        "a: '('\nb: !ref <a>!!python/object/apply:os.mkdir\n"
+        "x: !ref <b> [MARK])"
+    ),
+    "import by name": "x: !name:evil_import.Thing",
+    "a function's name, called later": "x: !name:os.system",
+    "import a module": "x: !module:evil_import",
+    "include": "x: !include:INCLUDED",
+    "include with a body": "x: !include:INCLUDED\n    y: 1",
+    "attribute of a reference": (
+        f"a: {HEAD}\nx: !ref <a.forward>"
+    ),
+    "a prefix that walks to the system": (
+        "x: !apply:speechbrain.utils.data_utils.os.system ['touch MARK']"
+    ),
+    "a shell in the host": (
+        "x: !apply:speechbrain.utils.superpowers.run_shell ['touch MARK']"
+    ),
+    "a prefix of our own": (
+        "x: !new:esr_lobes.safety.Path.home.__globals__ {}"
+    ),
+    "our own module's imports": (
+        "x: !new:esr_lobes.encoders.text.importlib.machinery."
+        "SourceFileLoader {fullname: evil_import, path: MARK}"
+    ),
+    "beyond an allowed name": (
+        "x: !new:esr_lobes.heads.Projection.forward {}"
+    ),
+    "an unpickler of the host": (
+        "x: !apply:speechbrain.dataio.dataio.load_pickle [MARK]"
+    ),
+    "verbatim tag": "x: !<!apply:os.mkdir> [MARK]",
+    "verbatim python tag": (
+        "x: !<tag:yaml.org,2002:python/object/apply:os.mkdir> [MARK]"
+    ),
+    "escaped tag": "x: !%61pply:os.mkdir [MARK]",
+    "escaped twice": "x: !%2561pply:os.mkdir [MARK]",
+    "tag alias for python": (
+        "%TAG !e! tag:yaml.org,2002:python/\n---\n"
+        "x: !e!object/apply:os.mkdir [MARK]"
+    ),
+    "tag alias for a shortcut": (
+        "%TAG !e! !apply:os.\n---\nx: !e!mkdir [MARK]"
+    ),
+    "secondary handle moved": (
+        "%TAG !! !apply:os.\n---\nx: !!mkdir [MARK]"
+    ),
+    "behind an anchor": "a: &a !apply:os.mkdir [MARK]\nx: *a",
+    "in a merge key": "x:\n    <<: {y: !apply:os.mkdir [MARK]}",
+    "in a merge of an alias": (
+        "a: &a {y: !apply:os.mkdir [MARK]}\nx: {<<: *a}"
+    ),
+    "a second document": "a: 1\n---\nx: !apply:os.mkdir [MARK]",
+    "a duplicate key": "x: 1\nx: !apply:os.mkdir [MARK]",
+    "placeholder": "x: !PLACEHOLDER",
+    "unknown tag": "x: !surprise 1",
+    "unknown core tag": "x: !!binary aGVsbG8=",
+    "positional arguments": "x: !new:esr_lobes.heads.Projection [2, 2]",
+}
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A mark that must not appear, a module that would set it, a page."""
+    mark = tmp_path / "mark"
+    setter = f"open({str(mark)!r}, 'w').close()\nclass Thing: pass\nthing = 1"
+    (tmp_path / "evil_import.py").write_text(setter)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    included = tmp_path / "included.yaml"
+    included.write_text(f"y: !apply:os.mkdir ['{mark}']")
+
+    def fill(text):
+        return text.replace("MARK", str(mark)).replace(
+            "INCLUDED", str(included)
+        )
+
+    fill.mark = mark
+    return fill
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_page_is_refused_and_nothing_ran(route, trap):
+    with pytest.raises(UnsafePageError, match="hyperparams.yaml"):
+        check_page(trap(ROUTES[route]))
+    assert not trap.mark.exists()
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "apply by mapping",
+        "apply by reference",
+        "new file by name",
+        "python object",
+        "tuple in quotes",
+        "tuple joined from references",
+        "verbatim tag",
+        "tag alias for python",
+        "in a merge of an alias",
+        "include",
+        "import by name",
+    ],
+)
+def test_the_routes_are_real(route, trap):
+    """Without the check they run, so that the tests above mean something."""
+    load_hyperpyyaml(trap(ROUTES[route]))
+    assert trap.mark.exists()
+
+
+def test_message_names_file_line_tag_and_way_out():
+    page = "a: 1\nb:\n    c: !apply:os.getcwd []\n"
+    with pytest.raises(
+        UnsafePageError,
+        match=r"r/page.yaml, line 3: .*!apply:os.getcwd.*trust_source=True",
+    ):
+        check_page(page, "r/page.yaml")
+
+
+OVERRIDES = {
+    "text with a tag": "x: !apply:os.mkdir [MARK]",
+    "text that includes": "x: !include:INCLUDED",
+    "text with a tuple": 'x: "(!!python/object/apply:os.mkdir [MARK])"',
+    "text, second document": "x: 1\n---\nx: !apply:os.mkdir [MARK]",
+    "mapping with a tuple": {"x": "(!!python/object/apply:os.mkdir [MARK])"},
+    "mapping, nested": {
+        "y": {"z": ["(!!python/object/apply:os.mkdir [MARK])"]}
+    },
+    "mapping that joins a tuple": {"a": "("},
+}
+
+
+@pytest.mark.parametrize("route", OVERRIDES)
+def test_overrides_are_refused(route, trap):
+    overrides = OVERRIDES[route]
+    if isinstance(overrides, str):
+        overrides = trap(overrides)
+    else:
+        overrides = json.loads(trap(json.dumps(overrides)))
+    page = trap(
+        "x: 1\ny: {z: []}\na: b\n"
+        "c: !ref <a>!!python/object/apply:os.mkdir [MARK])"
+    )
+    with pytest.raises(UnsafePageError):
+        check_page(page, overrides=overrides)
+    assert not trap.mark.exists()
+
+
+def test_overrides_with_tagged_nodes_are_refused(trap):
+    scalar = TaggedScalar(value="")
+    scalar.yaml_set_ctag(type(scalar.tag)(suffix="!include:" + trap("INCLUDED")))
+    tagged = CommentedMap({"path": str(trap.mark)})
+    tagged.yaml_set_ctag(type(scalar.tag)(suffix="!applyref:os.mkdir"))
+    for value in scalar, tagged:
+        with pytest.raises(UnsafePageError):
+            check_page("x: 1", overrides={"x": value})
+    assert not trap.mark.exists()
+
+
+def test_overrides_that_are_only_text_stay_text():
+    """In a mapping "!apply:..." is a string, for the loader as well."""
+    overrides = {"x": "!apply:os.getcwd []"}
+    check_page("x: 1", overrides=overrides)
+    assert load_hyperpyyaml("x: 1", overrides) == overrides
+
+
+def test_overrides_of_no_plain_value():
+    with pytest.raises(UnsafePageError, match="plain values"):
+        check_page("x: 1", overrides={"x": threading.Lock()})
+
+
+def test_overrides_are_left_as_they_were():
+    overrides = {"x": {"y": ["a", "b"]}}
+    check_page("x: 1\nz: !ref <x>", overrides=overrides)
+    assert overrides == {"x": {"y": ["a", "b"]}}
+
+
+def test_harmless_pages_pass_and_load_to_the_same():
+    page = (
+        f"n: 2\nratio: 1.5e-3\nnote: 'a (small) note'\nnone: null\n"
+        f"day: 2026-11-21\nbase: &base {{in_features: !ref <n>}}\n"
+        f"head: !new:esr_lobes.heads.Projection\n    <<: *base\n"
+        f"    out_features: !ref <n> + 1\nagain: !ref <head>\n"
+        f"other: !copy <head>\nkind: !name:esr_lobes.heads.Projection\n"
+        f"modules: {{head: !ref <head>}}\n"
+    )
+    check_page(page)
+    hparams = load_hyperpyyaml(page)
+    assert hparams["head"].weight.shape == (3, 2)
+    assert hparams["again"] is hparams["modules"]["head"]
+
+
+@pytest.mark.parametrize(
+    "page", ["", "- 1", "a: [", "a: 1\na: 2", "a: &x [*x, !ref [1]]", "a: *b"]
+)
+def test_broken_pages_are_refused(page):
+    with pytest.raises(UnsafePageError, match="hyperparams.yaml"):
+        check_page(page)
+
+
+def test_allow_list_is_exact_and_can_be_extended():
+    page = "x: !new:collections.Counter {a: 1}"
+    with pytest.raises(UnsafePageError, match="collections.Counter"):
+        check_page(page)
+    check_page(page, allowed=safety.ALLOWED | {"collections.Counter"})
+    with pytest.raises(AttributeError):
+        safety.ALLOWED.add("os.system")
+
+
+def test_all_allowed_names_are_classes():
+    import pydoc
+
+    for name in safety.ALLOWED:
+        assert isinstance(pydoc.locate(name), type), name
+
+
+# What a class that may be built is given
+
+
+def page_with_source(source):
+    return (
+        "x: !new:esr_lobes.encoders.text.TextEncoder\n"
+        f"    source: {source}\n    local_files_only: True\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["someone/model", "../beside", "/etc", "https://example.org/x", "3", "[a]"],
+)
+def test_source_outside_the_folder(source, tmp_path):
+    with pytest.raises(UnsafePageError, match="source"):
+        check_page(page_with_source(source), folder=str(tmp_path))
+
+
+def test_source_by_merge_and_reference(tmp_path):
+    page = (
+        "args: &args {source: someone/model}\n"
+        "x: !new:esr_lobes.encoders.text.TextEncoder {<<: *args}\n"
+    )
+    with pytest.raises(UnsafePageError, match="someone/model"):
+        check_page(page, folder=str(tmp_path))
+    page = page_with_source("!ref <where>/model") + f"where: {tmp_path}\n"
+    check_page(page, folder=str(tmp_path))
+    with pytest.raises(UnsafePageError, match="/elsewhere/model"):
+        check_page(page, folder=str(tmp_path), overrides="where: /elsewhere")
+
+
+def test_source_inside_or_packaged(tmp_path):
+    check_page(page_with_source("minilm"), folder=str(tmp_path))
+    (tmp_path / "inside").mkdir()
+    check_page(page_with_source(tmp_path / "inside"), folder=str(tmp_path))
+    (tmp_path / "out").symlink_to("/etc")
+    with pytest.raises(UnsafePageError, match="does not lie in"):
+        check_page(page_with_source(tmp_path / "out"), folder=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}),
+        ("config.json", {"deep": [{"auto_map": {"AutoConfig": "a--b.C"}}]}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["x.Y"]}}),
+        ("config.json", {"attn_implementation": "someone/kernel"}),
+        ("config.json", {"_attn_implementation": {"a": "someone/kernel"}}),
+        ("config.json", {"quantization_config": {"quant_method": "x"}}),
+        ("adapter_config.json", {"base_model_name_or_path": "someone/model"}),
+    ],
+)
+def test_backbone_that_asks_for_code(name, settings, tmp_path):
+    (tmp_path / name).write_text(json.dumps(settings))
+    with pytest.raises(UnsafePageError, match=name):
+        check_backbone(tmp_path)
+
+
+def test_backbone_of_plain_data(tiny_text_backbone, tmp_path):
+    check_backbone(tiny_text_backbone)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UnsafePageError, match="not JSON"):
+        check_backbone(tmp_path)
+
+
+# Weights
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.path,)
+
+
+def write_pickle(path, mark):
+    path.write_bytes(pickle.dumps({"w": Evil(mark)}))
+
+
+def write_torch(path, mark):
+    torch.save({"w": torch.ones(1), "x": Evil(mark)}, path)
+
+
+def write_legacy(path, mark):
+    torch.save(
+        {"w": Evil(mark)}, path, _use_new_zipfile_serialization=False
+    )
+
+
+def write_script(path, mark):
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        {
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
+            "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        },
+    ],
+)
+@pytest.mark.parametrize(
+    "write", [write_pickle, write_torch, write_legacy, write_script]
+)
+@pytest.mark.parametrize("ending", [".ckpt", ".pt", ".safetensors"])
+@pytest.mark.filterwarnings("ignore")
+def test_weights_with_code(write, ending, variables, tmp_path, monkeypatch):
+    path, mark = tmp_path / f"weights{ending}", tmp_path / "mark"
+    write(path, str(mark))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WeightsError, match=f"weights{ending}"):
+        load_weights(path)
+    assert not mark.exists()
+
+
+def test_the_variable_is_real(tmp_path, monkeypatch):
+    """A plain torch.load would have run the pickle above."""
+    write_torch(tmp_path / "w.pt", str(tmp_path / "mark"))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.warns(UserWarning, match="NO_WEIGHTS_ONLY"):
+        torch.load(tmp_path / "w.pt")
+    assert (tmp_path / "mark").exists()
+
+
+def test_weights_of_plain_tensors(tmp_path, monkeypatch):
+    weights = {"a.weight": torch.arange(6.0).view(2, 3)}
+    save_file(weights, tmp_path / "w.safetensors")
+    torch.save(weights, tmp_path / "w.pt")
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    for name in "w.safetensors", "w.pt":
+        loaded = load_weights(tmp_path / name)
+        assert list(loaded) == ["a.weight"]
+        assert torch.equal(loaded["a.weight"], weights["a.weight"])
+
+
+def test_weights_that_are_not_what_they_should_be(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.pt"):
+        load_weights(tmp_path / "absent.pt")
+    for ending in ".pt", ".safetensors":
+        for damaged in b"", b"abc", b"\x00" * 64:
+            path = tmp_path / f"damaged{ending}"
+            path.write_bytes(damaged)
+            with pytest.raises(WeightsError, match=f"damaged{ending}"):
+                load_weights(path)
+    save_file({"a": torch.ones(1000)}, tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(WeightsError, match="cut.safetensors"):
+        load_weights(tmp_path / "cut.safetensors")
+    for content in [torch.ones(1)], {"a": 1}, {3: torch.ones(1)}:
+        torch.save(content, tmp_path / "odd.pt")
+        with pytest.raises(WeightsError, match="names to tensors"):
+            load_weights(tmp_path / "odd.pt")
