@@ -39,6 +39,11 @@ times are rounded, and so are the lengths that some encoders note."""
 
 BLOCK_FRAMES = 1 << 16
 
+# An MP3 frame leans on the ones before it: for up to a second after a seek
+# the decoder gives garbage. soundfile seeks after every read, too, so the
+# run-up and the segment must come from one and the same read.
+_RUN_UP_SECONDS = {"MP3": 1.0}
+
 ADVICE = {
     "missing": "check the path",
     "empty": "remove it or fetch it again",
@@ -204,8 +209,11 @@ def _segment(file, path, start, stop, channel, sample_rate):
     if last <= first:
         raise AudioError(path, "empty", f"no samples after {start:.3f} s")
 
-    file.seek(first)
-    wav = file.read(last - first, dtype="float32", always_2d=True)
+    run_up = round(_RUN_UP_SECONDS.get(file.format, 0.0) * rate)
+    run_up = min(run_up, first)
+    file.seek(first - run_up)
+    wav = file.read(last - first + run_up, dtype="float32", always_2d=True)
+    wav = wav[run_up:]
     if last - first - len(wav) > END_TOLERANCE * rate:
         detail = f"decoding ended at {start + len(wav) / rate:.3f} s"
         raise AudioError(path, "truncated", detail)
@@ -264,8 +272,8 @@ def read(path, start=0.0, stop=None, channel=None, sample_rate=SAMPLE_RATE):
 def read_windows(path, windows, channel=None, sample_rate=SAMPLE_RATE):
     """Yields several segments of one file, which is opened only once.
 
-    The same waveforms as from `read`, one at a time, so that memory stays
-    flat for a recording of hours; for MP3, where opening means going through
+    The waveforms `read` gives, one at a time, so that memory stays flat for
+    a recording of hours; for MP3, where opening means going through
     the whole file, many times faster.
 
     Arguments

@@ -25,6 +25,10 @@ POSITIVES = {
 }
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that does not belong to the page that is run."""
+
+
 class Embedded(NamedTuple):
     """What a batch becomes; text is None while no term asks for it."""
 
@@ -189,6 +193,25 @@ class StyleRetrievalBrain(sb.Brain):
             steps = len(loader) // self.grad_accumulation_factor
             self.steps_in_epoch = max(1, steps)
         return loader
+
+    def on_fit_start(self):
+        """Makes the optimiser and goes on from the last checkpoint, if any.
+
+        Raises
+        ------
+        CheckpointError
+            If the last checkpoint has other shapes than this page.
+        """
+        try:
+            super().on_fit_start()
+        except (RuntimeError, ValueError) as error:
+            if "size" not in str(error) and "key" not in str(error):
+                raise
+            raise CheckpointError(
+                f"The checkpoint in {self.checkpointer.checkpoints_dir} is "
+                "of another shape than this page: give another "
+                f"output_folder, or remove the checkpoint. ({error})"
+            ) from error
 
     def compute_forward(self, batch, stage):
         """Returns both sides of a batch in the shared space.

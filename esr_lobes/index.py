@@ -67,7 +67,8 @@ class SearchIndex:
     Example
     -------
     >>> index = SearchIndex(2)
-    >>> index.add([[1, 0], [0.6, 0.8]], [Segment("a", 0, 1), Segment("b", 0, 1)])
+    >>> segments = [Segment("a", 0, 1), Segment("b", 0, 1)]
+    >>> index.add([[1, 0], [0.6, 0.8]], segments)
     >>> [(hit.segment.path, hit.score) for hit in index.search([0.0, 1.0])]
     [('b', 0.800000011920929), ('a', 0.0)]
     """
@@ -182,9 +183,7 @@ class SearchIndex:
         queries = self._checked(queries, n_axes)
         if n_axes == 1:
             return self._best(self._scores(queries[None])[0], k, threshold)
-        return [
-            self._best(row, k, threshold) for row in self._scores(queries)
-        ]
+        return [self._best(row, k, threshold) for row in self._scores(queries)]
 
     def _scores(self, queries):
         """Returns inner products, float32 of shape [queries, segments]."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.logger import get_logger
@@ -31,7 +32,7 @@ from esr_lobes.audio import (
 )
 from esr_lobes.index import SearchIndex, Segment
 from esr_lobes.manifests import Skip, check_clips
-from esr_lobes.safety import check_page, load_weights
+from esr_lobes.safety import WeightsError, check_page, load_weights
 
 logger = get_logger(__name__)
 
@@ -69,11 +70,12 @@ class EncoderRetriever(Pretrained):
 
     Example
     -------
-    >>> from esr_lobes import EncoderRetriever  # doctest: +SKIP
-    >>> retriever = EncoderRetriever.from_hparams("results/retriever")
-    ... # doctest: +SKIP
-    >>> retriever.encode_files(["recordings"])  # doctest: +SKIP
-    >>> retriever.search("an exhausted, flat voice", k=3)  # doctest: +SKIP
+    With a folder that a training has exported::
+
+        retriever = EncoderRetriever.from_hparams("results/retriever")
+        retriever.encode_files("recordings")
+        for hit in retriever.search("an exhausted, flat voice", k=3):
+            print(hit.score, hit.segment.path, hit.segment.start)
     """
 
     HPARAMS_NEEDED = [
@@ -95,22 +97,39 @@ class EncoderRetriever(Pretrained):
     ):
         self._check_modules(modules)
         super().__init__(modules, hparams, run_opts, freeze_params)
+        self._check_widths()
         self.index = SearchIndex(self.hparams.embedding_size)
         self.skipped = []
 
     @classmethod
     def _check_modules(cls, modules):
         """The base class names MODULES_NEEDED but never looks at it."""
-        missing = [
+        given = dict(modules.items()) if hasattr(modules, "items") else {}
+        names = dict.fromkeys([*cls.MODULES_NEEDED, *given])
+        bad = [
             name
-            for name in cls.MODULES_NEEDED
-            if not isinstance((modules or {}).get(name), torch.nn.Module)
+            for name in names
+            if not isinstance(given.get(name), torch.nn.Module)
         ]
-        if missing:
+        if bad:
             raise ValueError(
-                f"a retriever needs the modules {', '.join(missing)}: give "
-                "them under `modules` on the page"
+                f"a retriever needs the modules {', '.join(bad)}: give each "
+                "as an object under `modules` on the page"
             )
+
+    def _check_widths(self):
+        """Says before the first clip what would not fit."""
+        for tower in "speech", "text":
+            width = self.mods[f"{tower}_encoder"].width
+            projection = self.mods[f"{tower}_projection"]
+            gives = (projection.in_features, projection.out_features)
+            wanted = (width, self.hparams.embedding_size)
+            if gives != wanted:
+                raise ValueError(
+                    f"{tower}_projection maps {gives[0]} to {gives[1]}, but "
+                    f"encoder and embedding_size need {wanted[0]} to "
+                    f"{wanted[1]}: correct the page, or export again"
+                )
 
     # Opening
 
@@ -123,7 +142,7 @@ class EncoderRetriever(Pretrained):
         overrides_must_match=True,
         savedir=None,
         download_only=False,
-        fetch_config=FetchConfig(),
+        fetch_config=None,
         trust_source=False,
         **kwargs,
     ):
@@ -147,7 +166,7 @@ class EncoderRetriever(Pretrained):
             Where to put what is downloaded.
         download_only : bool
             Whether to return None once all files are there.
-        fetch_config : FetchConfig
+        fetch_config : FetchConfig, optional
             ``revision``, ``token``, ``allow_network``,
             ``huggingface_cache_dir`` and ``overwrite`` are heeded.
         trust_source : bool
@@ -168,14 +187,17 @@ class EncoderRetriever(Pretrained):
             If the source or one of its files is not there.
         UnsafePageError
             If the page could run code.
-        ValueError
-            If page and weights do not belong together.
+        WeightsError
+            If the weights are damaged, hold anything but plain tensors, or
+            do not belong to the page.
         """
-        folder = _find_folder(source, hparams_file, savedir, fetch_config)
+        folder = _find_folder(
+            source, hparams_file, savedir, fetch_config or FetchConfig()
+        )
         if download_only:
             return None
         page = (folder / hparams_file).read_text(encoding="utf-8")
-        overrides = _with_folder(page, overrides, folder, trust_source)
+        overrides = _with_folder(page, overrides, folder)
         if not trust_source:
             check_page(
                 page, folder / hparams_file, overrides, folder=str(folder)
@@ -209,7 +231,9 @@ class EncoderRetriever(Pretrained):
             If there is no text, or one is blank.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        if not texts or not all(
+            isinstance(t, str) and t.strip() for t in texts
+        ):
             raise ValueError(f"describe a style in words; got {texts!r}")
         rows = []
         with self.inference_ctx:
@@ -279,7 +303,12 @@ class EncoderRetriever(Pretrained):
         return self.encode_batch(wavs, wav_lens)
 
     def encode_files(
-        self, paths, batch_size=16, progress=True, on_error="skip", n_workers=None
+        self,
+        paths,
+        batch_size=16,
+        progress=True,
+        on_error="skip",
+        n_workers=None,
     ):
         """Returns embeddings of files, and which segment each is of.
 
@@ -397,10 +426,11 @@ class EncoderRetriever(Pretrained):
                 sums[i] += windows[j]
                 n_windows[i] += 1
         kept = n_windows.nonzero().flatten().tolist()
-        skips += _as_skips(segments, errors)
         if on_error == "raise" and len(kept) < len(rows):
-            raise AudioError(skips[0].path, skips[0].reason, skips[0].detail)
-        self._list_skipped(skips, len(rows))
+            raise next(
+                error for j, error in errors.items() if owners[j] not in kept
+            )
+        self._list_skipped(skips + _as_skips(segments, errors), len(rows))
         return normalize(sums[kept], dim=-1), [rows[i] for i in kept]
 
     def _windows(self, seconds):
@@ -418,10 +448,11 @@ class EncoderRetriever(Pretrained):
             raise ValueError(f"batch_size must be positive, not {batch_size}")
         rows = torch.zeros(len(segments), self.hparams.embedding_size)
         errors, batch, waiting = {}, [], []
-        # Longest first: what does not fit in memory shows at once.
+        # Longest first: what does not fit in memory shows at once. Rounded,
+        # so that the windows of one file stay together and in order.
         order = sorted(
             range(len(segments)),
-            key=lambda i: segments[i].start - segments[i].stop,
+            key=lambda i: -round(segments[i].stop - segments[i].start, 3),
         )
         waves = self._read([segments[i] for i in order])
         bar = tqdm(order, "embedding", unit="clip", disable=not progress)
@@ -585,13 +616,14 @@ def _download(source, hparams_file, savedir, fetch_config):
     return Path(folder)
 
 
-def _with_folder(page, overrides, folder, trust_source):
+def _with_folder(page, overrides, folder):
     """Returns overrides with the page's ``folder`` set to where it lies."""
     if isinstance(overrides, str):
-        if not trust_source:
-            # Before it is read: see esr_lobes.safety.
-            check_page("{}", overrides=overrides)
-        overrides = YAML().load(overrides)
+        # As the loader reads them: tags are kept, nothing is built.
+        try:
+            overrides = YAML().load(overrides)
+        except YAMLError as error:
+            raise ValueError(f"overrides are not YAML: {error}") from error
     overrides = dict(overrides or {})
     if re.search(r"^folder\s*:", page, re.MULTILINE):
         overrides.setdefault("folder", str(folder))
@@ -630,7 +662,7 @@ def _fill(modules, weights, path):
         if names
     ]
     if faults:
-        raise ValueError(
+        raise WeightsError(
             f"{path} and its page do not belong together: "
             f"{'; '.join(faults)}. Export the retriever again."
         )

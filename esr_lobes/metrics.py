@@ -8,7 +8,8 @@ Confidence intervals are percentiles of a bootstrap over clips: clips are
 drawn again, with replacement, within their style, and everything is counted
 anew. Trials are not what is drawn: a thousand trials with the same thirty
 clips are no better evidence than the thirty clips. Speakers and prompts are
-taken as given.
+taken as given. A relevant clip drawn twice lifts the average precision of a
+small style a little, so its intervals lean upwards.
 
 Authors
  * The esr_lobes contributors
@@ -20,6 +21,99 @@ METRICS = ("AP", "R-precision", "P@10", "nDCG@10")
 DURATION_EDGES = (4.0, 6.0, 8.0, 10.0)
 CUTOFF = 10
 _MAX_CELLS = 10_000_000  # cells of a working table
+
+
+def as_array(values):
+    """Returns a numpy array in double precision, of a tensor too.
+
+    Arguments
+    ---------
+    values : array or torch.Tensor
+        Numbers of any shape, on any device.
+
+    Returns
+    -------
+    array
+        float64 of the same shape.
+
+    Example
+    -------
+    >>> as_array([1, 2]).tolist()
+    [1.0, 2.0]
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def unit_rows(vectors, what, names=None):
+    """Returns rows of length 1 in double precision.
+
+    Arguments
+    ---------
+    vectors : array or torch.Tensor
+        Rows of shape [row, dimension].
+    what : str
+        What a row is, for the message of an error.
+    names : list of str
+        Names of the rows, for the same.
+
+    Returns
+    -------
+    array
+        float64 of shape [row, dimension].
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or a row is zero or not finite.
+
+    Example
+    -------
+    >>> unit_rows([[3.0, 4.0]], "clip").tolist()
+    [[0.6, 0.8]]
+    """
+    vectors = as_array(vectors)
+    if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] == 0:
+        raise ValueError(
+            f"embeddings of a {what} must be rows, not {vectors.shape}"
+        )
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    is_bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0)
+    if is_bad.any():
+        place = int(np.flatnonzero(is_bad)[0])
+        name = names[place] if names else f"number {place}"
+        raise ValueError(
+            f"embedding of {what} {name!r} is zero or not finite "
+            f"({is_bad.sum()} such in {len(vectors)})"
+        )
+    return vectors / norms
+
+
+def score_clips(clips, query):
+    """Returns the products of clips with one query or several.
+
+    They are summed in double and given in single precision, so that equal
+    clips have equal scores and count as ties.
+
+    Arguments
+    ---------
+    clips : array
+        Unit rows of shape [clip, dimension].
+    query : array or torch.Tensor
+        Of shape [dimension] or [query, dimension].
+
+    Returns
+    -------
+    array
+        float32 of shape [clip] or [clip, query].
+
+    Example
+    -------
+    >>> score_clips(np.array([[0.6, 0.8], [1.0, 0.0]]), [1.0, 0.5])
+    array([1., 1.], dtype=float32)
+    """
+    return (clips @ as_array(query).T).astype(np.float32)
 
 
 def relevant_positions(scores, is_relevant):
@@ -159,7 +253,45 @@ def mean_over_styles(per_style):
     {'AP': 0.75}
     """
     rows = list(per_style.values())
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return {
+        name: float(np.mean([row[name] for row in rows])) for name in rows[0]
+    }
+
+
+def mean_average_precision(clip_embeddings, clip_styles, style_queries):
+    """Returns the mean over styles of the average precision over all clips.
+
+    Fast enough for a validation after every epoch.
+
+    Arguments
+    ---------
+    clip_embeddings : array or torch.Tensor
+        Embeddings of shape [clip, dimension].
+    clip_styles : list of str
+        The style of each clip.
+    style_queries : dict
+        Style to a query of shape [dimension], for instance the mean of the
+        unit vectors of its prompts. Styles without a clip do not count.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Example
+    -------
+    >>> queries = {"sad": [1.0, 0.0], "happy": [0.0, 1.0]}
+    >>> mean_average_precision(
+    ...     [[1.0, 0.1], [0.1, 1.0]], ["sad", "happy"], queries
+    ... )
+    1.0
+    """
+    clips = unit_rows(clip_embeddings, "clip")
+    scores = {
+        style: score_clips(clips, query)
+        for style, query in style_queries.items()
+    }
+    return mean_over_styles(rank_styles(scores, clip_styles))["AP"]
 
 
 def bootstrap_ranking(
@@ -294,7 +426,9 @@ def recall_by_duration(
     """
     edges = [float(edge) for edge in edges]
     if edges != sorted(set(edges)) or (edges and edges[0] <= 0):
-        raise ValueError(f"edges of durations must increase from above 0: {edges}")
+        raise ValueError(
+            f"edges of durations must increase from above 0: {edges}"
+        )
     all_ranks = np.concatenate([ranks[style] for style in sorted(ranks)])
     clips = np.concatenate([targets[style] for style in sorted(ranks)])
     seconds = np.asarray(clip_seconds, dtype=float)[clips]
@@ -384,7 +518,9 @@ def _finite(scores, n_clips, style):
         )
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise ValueError(f"score of clip number {bad} for {style!r} is not finite")
+        raise ValueError(
+            f"score of clip number {bad} for {style!r} is not finite"
+        )
     return scores
 
 

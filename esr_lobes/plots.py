@@ -24,12 +24,18 @@ COLOURS = (
     "#4D4D4D",
 )
 SHAPES = ("o", "s", "^")
-MAX_CLIPS = 1500
+MAX_CLIPS = 1000
+MAX_PROMPTS = 10
 _MIN_POINTS = 12  # fewer make no neighbourhoods for t-SNE
 
 
 def embedding_map(
-    clips, clip_styles, prompts, title="Speech and text", max_clips=MAX_CLIPS
+    clips,
+    clip_styles,
+    prompts,
+    title="Speech and text",
+    max_clips=MAX_CLIPS,
+    max_prompts=MAX_PROMPTS,
 ):
     """Returns a map of both modalities: clips as dots, prompts as stars.
 
@@ -48,6 +54,8 @@ def embedding_map(
         What is shown; numbers and method are added.
     max_clips : int
         Show no more clips than this, drawn with a fixed seed.
+    max_prompts : int
+        Show no more prompts of a style than this, spread over its list.
 
     Returns
     -------
@@ -61,42 +69,67 @@ def embedding_map(
         rng = np.random.Generator(np.random.PCG64(0))
         shown = np.sort(rng.choice(n_clips, max_clips, replace=False))
         clips, of_clip = clips[shown], of_clip[shown]
+    n_prompts = sum(map(len, prompts.values()))
+    prompts = {s: _spread(prompts[s], max_prompts) for s in sorted(prompts)}
     of_prompt = np.array(
-        [style for style in sorted(prompts) for _ in prompts[style]],
-        dtype=object,
+        [style for style in prompts for _ in prompts[style]], dtype=object
     )
-    points = np.concatenate([clips, *(prompts[s] for s in sorted(prompts))])
+    points = np.concatenate([clips, *prompts.values()])
     places, method = _flatten(points)
     dots, stars = places[: len(clips)], places[len(clips) :]
     figure = _figure(10.5, 7.5)
     axes = figure.add_subplot()
     styles = sorted(set(of_clip) | set(of_prompt))
+    size = 16 if len(clips) > 300 else 36
     for number, style in enumerate(styles):
         colour = COLOURS[number % len(COLOURS)]
         shape = SHAPES[number // len(COLOURS) % len(SHAPES)]
         own = dots[of_clip == style]
         axes.scatter(
-            *own.T, s=16, c=colour, marker=shape, alpha=0.65, linewidths=0,
+            *own.T,
+            s=size,
+            c=colour,
+            marker=shape,
+            alpha=0.65,
+            linewidths=0,
             label=f"{style} ({len(own)})",
-        )  # fmt: skip
+        )
         own = stars[of_prompt == style]
         axes.scatter(
-            *own.T, s=90, c=colour, marker="*", edgecolors="black",
-            linewidths=0.5, zorder=3,
-        )  # fmt: skip
+            *own.T,
+            s=45,
+            c=colour,
+            marker="*",
+            edgecolors="black",
+            linewidths=0.5,
+            zorder=3,
+        )
     _name_groups(axes, styles, dots, of_clip, stars, of_prompt)
-    axes.scatter([], [], s=90, c="white", marker="*", edgecolors="black",
-                 linewidths=0.7, label="prompts")  # fmt: skip
+    axes.scatter(
+        [],
+        [],
+        s=90,
+        c="white",
+        marker="*",
+        edgecolors="black",
+        linewidths=0.7,
+        label="prompts",
+    )
     axes.set_xticks([])
     axes.set_yticks([])
-    counted = f"{len(clips)} clips"
-    if n_clips > len(clips):
-        counted = f"{len(clips)} of {n_clips} clips"
-    axes.set_title(f"{title}\n{method} of {counted} and {len(stars)} prompts")
+    axes.margins(0.08)
+    axes.set_title(
+        f"{title}\n{method} of {_part(len(clips), n_clips)} clips and "
+        f"{_part(len(stars), n_prompts)} prompts"
+    )
     axes.legend(
-        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
-        fontsize=9, title="style (clips)", markerscale=1.3,
-    )  # fmt: skip
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=9,
+        title="style (clips)",
+        markerscale=1.3,
+    )
     return figure
 
 
@@ -135,13 +168,18 @@ def similarity_map(scores, clip_styles, title="Queries and clips"):
     axes.set_ylabel("query")
     middle = (cells.min() + cells.max()) / 2
     is_large = np.abs(cells).max() >= 10
-    for row, column in np.ndindex(*cells.shape):
+    for row, column in np.ndindex(cells.shape):
         value = cells[row, column]
-        text = f"{value:.0f}" if is_large else _short(value)
+        text = f"{round(value)}" if is_large else _short(value)
         axes.text(
-            column, row, text, ha="center", va="center", fontsize=7,
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7,
             color="black" if value > middle else "white",
-        )  # fmt: skip
+        )
     axes.set_title(f"{title}\nmean score, {len(of_clip)} clips")
     figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
     return figure
@@ -200,11 +238,15 @@ def duration_bars(bins, title="Recall by duration"):
         heights = [each[name] for each in bins]
         left = np.arange(len(bins)) - 0.4 + width * (number + 0.5)
         bars = axes.bar(
-            left, heights, width * 0.94,
-            color=COLOURS[number % len(COLOURS)], label=name,
-        )  # fmt: skip
-        axes.bar_label(bars, [f"{value:.2f}" for value in heights], padding=2,
-                       fontsize=9)  # fmt: skip
+            left,
+            heights,
+            width * 0.94,
+            color=COLOURS[number % len(COLOURS)],
+            label=name,
+        )
+        axes.bar_label(
+            bars, [f"{value:.2f}" for value in heights], padding=2, fontsize=9
+        )
     axes.set_xticks(
         range(len(bins)),
         [
@@ -261,7 +303,7 @@ def save_figure(path, figure, dpi=150):
         Points an inch.
     """
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi)
+        figure.savefig(temporary, format="png", dpi=dpi, bbox_inches="tight")
 
 
 def _figure(width, height):
@@ -304,10 +346,29 @@ def _name_groups(axes, styles, dots, of_clip, stars, of_prompt):
         middle = np.median(group, axis=0)
         at = group[np.argmin(((group - middle) ** 2).sum(axis=1))]
         axes.annotate(
-            style, at, xytext=(0, 7), textcoords="offset points",
-            ha="center", va="bottom", fontsize=9, weight="bold", zorder=4,
+            style,
+            at,
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            weight="bold",
+            zorder=4,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )  # fmt: skip
+        )
+
+
+def _spread(rows, count):
+    """At most `count` rows, evenly spread, float64."""
+    rows = np.asarray(rows, dtype=np.float64)
+    shown = np.linspace(0, len(rows) - 1, min(count, len(rows)))
+    return rows[shown.round().astype(int)]
+
+
+def _part(shown, total):
+    """How many are shown, of how many if not all."""
+    return f"{shown}" if shown == total else f"{shown} of {total}"
 
 
 def _short(value):

@@ -47,9 +47,12 @@ _PLAIN = frozenset(
 )
 _REFERENCES = frozenset({"!ref", "!copy"})
 _CALLS = ("!new:", "!name:")
+# The loader takes such a text for a tuple, and its inside for any YAML. Quotes
+# protect it only from the second page on that a process loads.
+_TUPLE = re.compile(r"\s*\(.*\)\s*", re.DOTALL)
 # Settings by which a backbone's JSON names code or another place to load.
 _CODE_SETTINGS = frozenset({"auto_map", "quantization_config"})
-_ATTENTIONS = frozenset({None, "eager", "sdpa"})
+_ATTENTIONS = ("eager", "sdpa")
 
 
 class UnsafePageError(ValueError):
@@ -57,7 +60,7 @@ class UnsafePageError(ValueError):
 
 
 class WeightsError(ValueError):
-    """A file of weights that holds anything but plain tensors."""
+    """A file of weights that is no plain tensors, or not of this page."""
 
 
 class _Loader(ruamel.yaml.SafeLoader):
@@ -72,8 +75,6 @@ class _Loader(ruamel.yaml.SafeLoader):
         return arguments
 
 
-# The loader takes any "(...)" for a tuple, and its inside for any YAML.
-_Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), first="(")
 for _prefix in _CALLS:
     _Loader.add_multi_constructor(_prefix, _Loader.note)
 
@@ -101,10 +102,13 @@ def _walk(node, seen):
             yield from _walk(child, seen)
 
 
-def _check_tags(document, name, allowed, tags):
+def _check_nodes(document, name, allowed, tags):
     """Refuses any node whose tag is neither plain nor a call we know."""
     for node in _walk(document, set()):
         tag, line = node.tag, node.start_mark.line + 1
+        is_scalar = isinstance(node, ruamel.yaml.ScalarNode)
+        if is_scalar and _TUPLE.fullmatch(node.value):
+            tag = "!tuple"
         call = next((c for c in _CALLS if tag.startswith(c)), None)
         if call is None:
             if tag not in tags:
@@ -112,9 +116,7 @@ def _check_tags(document, name, allowed, tags):
                 _refuse(name, line, f"the tag {shown} is not for retrievers")
         elif tag[len(call) :] not in allowed:
             names = ", ".join(sorted(allowed))
-            _refuse(
-                name, line, f"{tag} is none of the classes known: {names}"
-            )
+            _refuse(name, line, f"{tag} is none of the classes known: {names}")
         elif not _gives_names(node):
             _refuse(name, line, f"{tag} must be given its arguments by name")
 
@@ -133,7 +135,7 @@ def _check_text(text, name, allowed):
     except (ruamel.yaml.error.YAMLError, RecursionError) as error:
         raise UnsafePageError(f"{name} is not YAML: {error}") from error
     for document in documents:
-        _check_tags(document, name, allowed, _PLAIN | _REFERENCES)
+        _check_nodes(document, name, allowed, _PLAIN | _REFERENCES)
     if len(documents) != 1:
         raise UnsafePageError(
             f"{name} must hold one document, it holds {len(documents)}"
@@ -178,6 +180,8 @@ def check_page(
     ------
     UnsafePageError
         Naming file, line and tag.
+    FileNotFoundError
+        If a ``source`` is not there.
 
     Example
     -------
@@ -199,7 +203,7 @@ trust its author like that of a program you run, pass trust_source=True.
         loader = _Loader(resolved.getvalue())
         loader.calls = []
         document = loader.get_single_node()
-        _check_tags(document, f"{name} (references resolved)", allowed, _PLAIN)
+        _check_nodes(document, f"{name} (references resolved)", allowed, _PLAIN)
         loader.construct_document(document)
     except UnsafePageError:
         raise
@@ -214,7 +218,7 @@ trust its author like that of a program you run, pass trust_source=True.
 
 def _check_source(source, name, folder):
     """Refuses a source that is no folder of plain data inside the folder."""
-    if source in PACKAGED:
+    if str(source) in PACKAGED:
         return
     inside = Path(folder).resolve()
     if not Path(str(source)).resolve().is_relative_to(inside):
@@ -222,6 +226,11 @@ def _check_source(source, name, folder):
             f"{name}: source {source!r} does not lie in {inside}. A retriever "
             "brings its backbones along; pass trust_source=True to load this "
             "one from elsewhere."
+        )
+    if not Path(source).is_dir():
+        # What is not here would be taken for a hub id.
+        raise FileNotFoundError(
+            f"{name}: no backbone at {source}; is the retriever complete?"
         )
     check_backbone(source)
 
@@ -252,9 +261,10 @@ def check_backbone(folder):
             raise UnsafePageError(f"{path} is not JSON: {error}") from error
         for key, value in _settings(settings):
             is_attention = key.endswith("attn_implementation")
-            if key in _CODE_SETTINGS or (
+            is_code = key in _CODE_SETTINGS or (
                 is_attention and value not in _ATTENTIONS
-            ):
+            )
+            if is_code and value is not None:
                 raise UnsafePageError(
                     f"{path}: {key} can bring code of its own; remove it, or "
                     "pass trust_source=True if you trust its author"
@@ -265,7 +275,7 @@ def _settings(tree):
     """Yields key and value of every mapping in JSON, at any depth."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield key, None if isinstance(value, (dict, list)) else value
+            yield key, value
             yield from _settings(value)
     elif isinstance(tree, list):
         for value in tree:

@@ -4,8 +4,6 @@ Authors
  * The esr_lobes contributors
 """
 
-import sys
-from functools import wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +11,15 @@ import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
-from esr_lobes.audio import SAMPLE_RATE, AudioError
+from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.brain import StyleRetrievalBrain
-from esr_lobes.data import ClipReader, make_dataset
+from esr_lobes.datasets import ClipReader, make_dataset
 from esr_lobes.evaluation import evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
 from esr_lobes.inference import EncoderRetriever
 from esr_lobes.manifests import ManifestError, read_manifest, write_text
-from esr_lobes.pages import PageError, load_page
-from esr_lobes.prompts import PromptBank, PromptBankError
+from esr_lobes.pages import load_page
+from esr_lobes.prompts import PromptBank
 
 logger = get_logger(__name__)
 
@@ -32,40 +30,6 @@ class Run(NamedTuple):
     hparams: dict
     flat_page: str
     run_opts: dict
-
-
-def one_line_errors(function):
-    """Ends a command on what a user can mend with one line, not a trace.
-
-    Arguments
-    ---------
-    function : callable
-        The main function of a command.
-
-    Returns
-    -------
-    callable
-        The same, which exits with status 2 on such an error.
-    """
-    mendable = (
-        AudioError,
-        ManifestError,
-        PageError,
-        PromptBankError,
-        FileNotFoundError,
-        ImportError,
-    )
-
-    @wraps(function)
-    def wrapped(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except mendable as error:
-            logger.debug("The whole story:", exc_info=True)
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-
-    return wrapped
 
 
 def open_run(argv, corpus):

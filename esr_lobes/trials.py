@@ -252,7 +252,9 @@ def evaluate_trials(trials, scores, clip_ids, ks=DEFAULT_KS, styles=None):
         of_style = of_style[where]
         if not np.isfinite(of_style).all():
             bad = trials.clip_ids[np.flatnonzero(~np.isfinite(of_style))[0]]
-            raise TrialsError(f"score of clip {bad!r} for {style!r} is not a number")
+            raise TrialsError(
+                f"score of clip {bad!r} for {style!r} is not finite"
+            )
         ranks[style] = _target_ranks(
             of_style,
             trials.targets[style],
@@ -320,7 +322,7 @@ def write_trials(path, trials):
     with replacing(path) as temporary, open(temporary, "wb") as file:
         if Path(path).suffix == ".gz":
             # Neither time nor name, so that equal trials are equal files.
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            with gzip.GzipFile("", "wb", 3, file, mtime=0) as packed:
                 packed.writelines(_lines(trials))
         else:
             file.writelines(_lines(trials))
@@ -351,7 +353,9 @@ def read_trials(path):
         with opened(path, "rt", encoding="utf-8", newline="\n") as file:
             trials = _parse(file)
     except FileNotFoundError:
-        raise TrialsError(f"no trials at {path}; make_trials makes some") from None
+        raise TrialsError(
+            f"no trials at {path}; write_trials writes some"
+        ) from None
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise TrialsError(
             f"{path} cannot be read ({error}); it may be cut off or not be "
@@ -432,7 +436,8 @@ def _target_ranks(scores, targets, distractors, is_other):
 def _check_names(clip_ids, clip_styles):
     """Refuses names that occur twice or would break a line of text."""
     if len(set(clip_ids)) < len(clip_ids):
-        twice = [a for a, b in zip(clip_ids, clip_ids[1:], strict=False) if a == b]
+        pairs = zip(clip_ids, clip_ids[1:], strict=False)
+        twice = [name for name, following in pairs if name == following]
         raise TrialsError(
             f"clip {twice[0]!r} occurs more than once; every row needs an "
             "ID of its own"
@@ -499,7 +504,9 @@ def _parse(file):
     for _ in range(numbers["styles"]):
         style, count = _pair(file)
         if count != ALL_OTHERS and not count.isdecimal():
-            raise TrialsError(f"{style!r} has no number of distractors: {count!r}")
+            raise TrialsError(
+                f"{style!r} has no number of distractors: {count!r}"
+            )
         n_columns = 1 if count == ALL_OTHERS else 1 + int(count)
         table = _table(file, numbers["trials"], n_columns, style)
         _check_table(table, of_clip == style, style)

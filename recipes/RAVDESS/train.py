@@ -14,6 +14,7 @@ from pathlib import Path
 from ravdess_prepare import prepare_ravdess
 
 from esr_lobes import training
+from esr_lobes.errors import one_line_errors
 
 CARD = {
     "corpus": "RAVDESS, spoken clips (Livingstone and Russo, 2018)",
@@ -22,7 +23,7 @@ CARD = {
 }
 
 
-@training.one_line_errors
+@one_line_errors
 def main(argv):
     """Prepares, trains, exports and evaluates."""
     run = training.open_run(argv, Path(__file__).with_name("ravdess.yaml"))

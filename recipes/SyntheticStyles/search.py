@@ -11,7 +11,7 @@ Authors
 import argparse
 
 from esr_lobes import EncoderRetriever
-from esr_lobes.training import one_line_errors
+from esr_lobes.errors import one_line_errors
 
 QUERIES = [
     "somebody whispering a secret",

@@ -15,6 +15,7 @@ from pathlib import Path
 from synthetic_prepare import prepare_synthetic
 
 from esr_lobes import training
+from esr_lobes.errors import one_line_errors
 
 CARD = {
     "corpus": "sentences of our own, spoken by eSpeak NG in several styles",
@@ -23,7 +24,7 @@ CARD = {
 }
 
 
-@training.one_line_errors
+@one_line_errors
 def main(argv):
     """Prepares, trains, exports and evaluates."""
     run = training.open_run(argv, Path(__file__).with_name("synthetic.yaml"))

@@ -6,8 +6,12 @@ Authors
 """
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +28,9 @@ from esr_lobes.safety import (
     load_weights,
 )
 
-HEAD = "!new:esr_lobes.heads.Projection\n    in_features: 2\n    out_features: 2"
+HEAD = (
+    "!new:esr_lobes.heads.Projection\n    in_features: 2\n    out_features: 2"
+)
 
 # MARK stands for a file that must not appear (or, where the page would empty
 # a file, for one that must keep what it holds), INCLUDED for another page.
@@ -60,17 +66,21 @@ ROUTES = {
         "a: '('\nx: !copy <a>!!python/object/apply:os.mkdir [MARK])"
     ),
     "tuple through a chain": (
-        "a: '('\nb: !ref <a>!!python/object/apply:os.mkdir\n"
-        "x: !ref <b> [MARK])"
+        "a: '('\nb: !ref <a>!!python/object/apply:os.mkdir\nx: !ref <b> [MARK])"
+    ),
+    "tuple as a key": "(!!python/object/apply:os.mkdir [MARK]): 1",
+    "tuple over lines": (
+        "x: |-\n    (!!python/object/apply:os.mkdir\n    [MARK])"
+    ),
+    "tuple in an alias": (
+        "a: &a '(!!python/object/apply:os.mkdir [MARK])'\nx: [*a]"
     ),
     "import by name": "x: !name:evil_import.Thing",
     "a function's name, called later": "x: !name:os.system",
     "import a module": "x: !module:evil_import",
     "include": "x: !include:INCLUDED",
     "include with a body": "x: !include:INCLUDED\n    y: 1",
-    "attribute of a reference": (
-        f"a: {HEAD}\nx: !ref <a.forward>"
-    ),
+    "attribute of a reference": (f"a: {HEAD}\nx: !ref <a.forward>"),
     "a prefix that walks to the system": (
         "x: !apply:speechbrain.utils.data_utils.os.system ['touch MARK']"
     ),
@@ -84,9 +94,7 @@ ROUTES = {
         "x: !new:esr_lobes.encoders.text.importlib.machinery."
         "SourceFileLoader {fullname: evil_import, path: MARK}"
     ),
-    "beyond an allowed name": (
-        "x: !new:esr_lobes.heads.Projection.forward {}"
-    ),
+    "beyond an allowed name": ("x: !new:esr_lobes.heads.Projection.forward {}"),
     "an unpickler of the host": (
         "x: !apply:speechbrain.dataio.dataio.load_pickle [MARK]"
     ),
@@ -103,9 +111,7 @@ ROUTES = {
     "tag alias for a shortcut": (
         "%TAG !e! !apply:os.\n---\nx: !e!mkdir [MARK]"
     ),
-    "secondary handle moved": (
-        "%TAG !! !apply:os.\n---\nx: !!mkdir [MARK]"
-    ),
+    "secondary handle moved": ("%TAG !! !apply:os.\n---\nx: !!mkdir [MARK]"),
     "behind an anchor": "a: &a !apply:os.mkdir [MARK]\nx: *a",
     "in a merge key": "x:\n    <<: {y: !apply:os.mkdir [MARK]}",
     "in a merge of an alias": (
@@ -146,6 +152,16 @@ def test_page_is_refused_and_nothing_ran(route, trap):
     assert not trap.mark.exists()
 
 
+def run_python(code, *arguments, folder):
+    """Runs code in a fresh process, which has loaded no page before."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     "route",
     [
@@ -155,6 +171,7 @@ def test_page_is_refused_and_nothing_ran(route, trap):
         "python object",
         "tuple in quotes",
         "tuple joined from references",
+        "tuple through a chain",
         "verbatim tag",
         "tag alias for python",
         "in a merge of an alias",
@@ -162,10 +179,30 @@ def test_page_is_refused_and_nothing_ran(route, trap):
         "import by name",
     ],
 )
-def test_the_routes_are_real(route, trap):
+def test_the_routes_are_real(route, trap, tmp_path):
     """Without the check they run, so that the tests above mean something."""
-    load_hyperpyyaml(trap(ROUTES[route]))
+    code = "import sys, hyperpyyaml as h; h.load_hyperpyyaml(sys.argv[1])"
+    run_python(code, trap(ROUTES[route]), folder=tmp_path)
     assert trap.mark.exists()
+
+
+def test_tuples_are_refused_before_the_first_load(trap):
+    """The loader changes the parser for good when it is first called; what
+    it is going to do then must be known before."""
+    code = (
+        "import sys\n"
+        "from esr_lobes.safety import check_page, UnsafePageError\n"
+        "for page in sys.argv[1:]:\n"
+        "    try:\n"
+        "        check_page(page)\n"
+        "    except UnsafePageError:\n"
+        "        print('refused')\n"
+    )
+    pages = [trap(ROUTES[route]) for route in ROUTES if "tuple" in route]
+    root = Path(safety.__file__).parents[1]
+    done = run_python(code, *pages, folder=root)
+    assert done.stdout.split() == ["refused"] * len(pages), done.stderr
+    assert not trap.mark.exists()
 
 
 def test_message_names_file_line_tag_and_way_out():
@@ -208,7 +245,9 @@ def test_overrides_are_refused(route, trap):
 
 def test_overrides_with_tagged_nodes_are_refused(trap):
     scalar = TaggedScalar(value="")
-    scalar.yaml_set_ctag(type(scalar.tag)(suffix="!include:" + trap("INCLUDED")))
+    scalar.yaml_set_ctag(
+        type(scalar.tag)(suffix="!include:" + trap("INCLUDED"))
+    )
     tagged = CommentedMap({"path": str(trap.mark)})
     tagged.yaml_set_ctag(type(scalar.tag)(suffix="!applyref:os.mkdir"))
     for value in scalar, tagged:
@@ -231,18 +270,18 @@ def test_overrides_of_no_plain_value():
 
 def test_overrides_are_left_as_they_were():
     overrides = {"x": {"y": ["a", "b"]}}
-    check_page("x: 1\nz: !ref <x>", overrides=overrides)
+    check_page("x: {y: 1}\nz: !ref <x>", overrides=overrides)
     assert overrides == {"x": {"y": ["a", "b"]}}
 
 
 def test_harmless_pages_pass_and_load_to_the_same():
     page = (
-        f"n: 2\nratio: 1.5e-3\nnote: 'a (small) note'\nnone: null\n"
-        f"day: 2026-11-21\nbase: &base {{in_features: !ref <n>}}\n"
-        f"head: !new:esr_lobes.heads.Projection\n    <<: *base\n"
-        f"    out_features: !ref <n> + 1\nagain: !ref <head>\n"
-        f"other: !copy <head>\nkind: !name:esr_lobes.heads.Projection\n"
-        f"modules: {{head: !ref <head>}}\n"
+        "n: 2\nratio: 1.5e-3\nnote: 'a (small) note'\nnone: null\n"
+        "day: 2026-11-21\nbase: &base {in_features: !ref <n>}\n"
+        "head: !new:esr_lobes.heads.Projection\n    <<: *base\n"
+        "    out_features: !ref <n> + 1\nagain: !ref <head>\n"
+        "other: !copy <head>\nkind: !name:esr_lobes.heads.Projection\n"
+        "modules: {head: !ref <head>}\n"
     )
     check_page(page)
     hparams = load_hyperpyyaml(page)
@@ -300,10 +339,17 @@ def test_source_by_merge_and_reference(tmp_path):
     )
     with pytest.raises(UnsafePageError, match="someone/model"):
         check_page(page, folder=str(tmp_path))
+    (tmp_path / "model").mkdir()
     page = page_with_source("!ref <where>/model") + f"where: {tmp_path}\n"
     check_page(page, folder=str(tmp_path))
     with pytest.raises(UnsafePageError, match="/elsewhere/model"):
         check_page(page, folder=str(tmp_path), overrides="where: /elsewhere")
+
+
+def test_source_that_is_not_there_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no backbone at someone/model"):
+        check_page(page_with_source("someone/model"))
 
 
 def test_source_inside_or_packaged(tmp_path):
@@ -364,9 +410,7 @@ def write_torch(path, mark):
 
 
 def write_legacy(path, mark):
-    torch.save(
-        {"w": Evil(mark)}, path, _use_new_zipfile_serialization=False
-    )
+    torch.save({"w": Evil(mark)}, path, _use_new_zipfile_serialization=False)
 
 
 def write_script(path, mark):

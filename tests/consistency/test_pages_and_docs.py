@@ -1,0 +1,131 @@
+"""Every page opens, every public object is explained, every link leads on.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import esr_lobes
+from esr_lobes.pages import load_page
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "hparams").glob("*.yaml"))
+CORPORA = sorted(ROOT.glob("recipes/*/*.yaml"))
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(esr_lobes.__path__, "esr_lobes.")
+)
+DOCUMENTS = sorted(
+    p
+    for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    + [*ROOT.glob("recipes/*/*.md")]
+)
+
+# What the pages of a name are expected to hold, as text and as speech.
+ENCODERS = {
+    "minilm": "TextEncoder",
+    "compact": "CompactEncoder",
+}
+PAIRS = {"compact": ("minilm", "compact")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda p: p.stem)
+def test_a_page_opens_with_every_corpus(
+    page, corpus, tiny_text_backbone, tmp_path
+):
+    overrides = (
+        f"data_folder: {tmp_path}\noutput_folder: {tmp_path}\n"
+        f"recipe: {{text_encoder: {{width: 32, model: "
+        f"{{source: '{tiny_text_backbone}'}}}}}}\n"
+    )
+    hparams, flat = load_page(page, overrides, corpus)
+    text, speech = PAIRS[page.stem]
+    modules = hparams["modules"]
+    assert hparams["name"] == page.stem
+    assert type(modules["text_encoder"]).__name__ == ENCODERS[text]
+    assert type(modules["speech_encoder"]).__name__ == ENCODERS[speech]
+    for tower in ("speech", "text"):
+        width = modules[f"{tower}_encoder"].width
+        assert modules[f"{tower}_projection"].in_features == width
+    assert "!ref" not in flat and "!include" not in flat
+
+
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda p: p.stem)
+def test_the_folder_of_results_names_corpus_page_and_seed(corpus):
+    hparams, _ = load_page(PAGES[0], "data_folder: x", corpus)
+    folder = f"results/{corpus.parent.name}/{hparams['name']}/1986"
+    assert hparams["output_folder"] == folder
+
+
+def public_objects():
+    for name in MODULES:
+        module = importlib.import_module(name)
+        yield name, module
+        for key, thing in vars(module).items():
+            if key.startswith("_") or not callable(thing):
+                continue
+            if getattr(thing, "__module__", None) == name:
+                yield f"{name}.{key}", thing
+
+
+OBJECTS = list(public_objects())
+
+
+@pytest.mark.parametrize("name, thing", OBJECTS, ids=[n for n, _ in OBJECTS])
+def test_public_objects_are_documented(name, thing):
+    text = inspect.getdoc(thing) or ""
+    assert len(text) > 10, f"{name} has no docstring"
+    if inspect.ismodule(thing):
+        assert "Authors" in text, f"{name} does not name its authors"
+    if not inspect.isfunction(thing):
+        return
+    parameters = [
+        p for p in inspect.signature(thing).parameters.values()
+        if p.name not in ("self", "args", "kwargs")
+    ]
+    if "\n" in text and parameters:
+        missing = [p.name for p in parameters if p.name not in text]
+        assert not missing, f"{name} does not explain {missing}"
+
+
+@pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_links_inside_the_project_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_package_imports_without_its_extras():
+    """Only ``import esr_lobes`` itself must stay light and quick."""
+    import subprocess
+    import sys
+
+    code = "import sys, esr_lobes; print('torch' in sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == "False", shown.stderr
+
+
+def test_constraints_name_what_setup_asks_for():
+    asked = re.findall(
+        r'"([A-Za-z0-9_.\-]+)>=', (ROOT / "setup.py").read_text()
+    )
+    pinned = re.findall(
+        r"(?m)^([\w.\-]+)==", (ROOT / "constraints.txt").read_text()
+    )
+    plain = {name.lower().replace("-", "_") for name in pinned}
+    missing = [
+        n for n in asked if n.lower().replace("-", "_") not in plain
+    ]
+    assert not missing

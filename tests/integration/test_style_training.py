@@ -1,0 +1,280 @@
+"""Training on tones: stages, resuming, export, and the same embeddings.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from esr_lobes import EncoderRetriever, training
+from esr_lobes.brain import CheckpointError
+from esr_lobes.manifests import write_manifest
+from esr_lobes.pages import PageError
+
+ROOT = Path(__file__).resolve().parents[2]
+HERTZ = {"calm": 150.0, "happy": 600.0, "fast": 2400.0}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Tones of three heights that stand for styles, and a recipe's page."""
+    import soundfile
+    from conftest import tone
+
+    folder = tmp_path_factory.mktemp("tones")
+    rows = []
+    for i in range(24):
+        style = list(HERTZ)[i % 3]
+        seconds = 0.3 + 0.02 * i
+        wave = tone(seconds, HERTZ[style] * (1 + 0.01 * i), seed=i)
+        soundfile.write(folder / f"{i:02d}.wav", wave, 16000)
+        rows.append(
+            {
+                "ID": f"{i:02d}",
+                "duration": seconds,
+                "wav": f"{{data_root}}/{i:02d}.wav",
+                "start": 0.0,
+                "stop": seconds,
+                "channel": None,
+                "speaker": f"speaker{i % 4}",
+                "style": style,
+            }
+        )
+    page = folder / "tones.yaml"
+    page.write_text("skip_prep: False\n")
+    return folder, rows
+
+
+def small(backbone):
+    """Returns overrides that make both encoders tiny."""
+    text = f"{{width: 32, model: {{source: '{backbone}'}}}}"
+    speech = "{width: 32, model: {channels: [8, 8], frame_strides: [1, 2]}}"
+    return f"{{text_encoder: {text}, speech_encoder: {speech}}}"
+
+
+def open_run(corpus, output_folder, backbone, *options, embed_dim=16):
+    folder, rows = corpus
+    run = training.open_run(
+        [
+            str(ROOT / "hparams" / "compact.yaml"),
+            "--device=cpu",
+            "--noprogressbar",
+            f"--data_folder={folder}",
+            f"--output_folder={output_folder}",
+            "--batch_size=6",
+            f"--embed_dim={embed_dim}",
+            "--cache_gib=0.1",
+            f"--recipe={small(backbone)}",
+            *options,
+        ],
+        folder / "tones.yaml",
+    )
+    manifests = Path(training.manifest_folder(run))
+    manifests.mkdir(exist_ok=True)
+    write_manifest(manifests / "train.csv", rows[:15])
+    write_manifest(manifests / "valid.csv", rows[15:])
+    write_manifest(manifests / "test.csv", rows[15:])
+    return run
+
+
+STAGES = (
+    "--start_epochs={classification: 1, contrastive: 2, adversarial: 3}",
+)
+
+
+def weights(brain):
+    return {
+        f"{name}.{key}": value.clone()
+        for name, module in brain.modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory, tiny_text_backbone):
+    """Three epochs, one a stage, exported and evaluated."""
+    folder = tmp_path_factory.mktemp("run")
+    run = open_run(
+        corpus, folder, tiny_text_backbone, "--number_of_epochs=3", *STAGES
+    )
+    before = {
+        name: [p.clone() for p in module.parameters()]
+        for name, module in run.hparams["modules"].items()
+    }
+    brain = training.train(run)
+    card = {"corpus": "tones", "licence": "none", "notes": "A test."}
+    report = training.export_and_evaluate(run, brain, card)
+    return folder, run, brain, before, report
+
+
+def test_stages_add_their_terms(trained):
+    folder, _, brain, _, _ = trained
+    lines = (folder / "train_log.txt").read_text().splitlines()
+    assert len(lines) == 3
+    assert "train classification" in lines[0]
+    assert "contrastive" not in lines[0]
+    assert "train contrastive" in lines[1]
+    assert "adversarial" not in lines[1]
+    assert "train adversarial" in lines[2]
+    assert all("valid mAP" in line for line in lines)
+    assert list(brain.active_terms(1)) == ["classification"]
+    assert list(brain.active_terms(3)) == list(brain.TERMS)
+
+
+def test_everything_learns_but_the_frozen_text_encoder(trained):
+    _, _, brain, before, _ = trained
+    for name, module in brain.modules.items():
+        after = list(module.parameters())
+        moved = any(
+            not torch.equal(a, b)
+            for a, b in zip(after, before[name], strict=True)
+        )
+        assert moved == (name != "text_encoder"), name
+
+
+def test_the_export_gives_the_embeddings_of_the_brain(trained, corpus):
+    folder, run, brain, _, _ = trained
+    source = folder / "retriever"
+    retriever = EncoderRetriever.from_hparams(source=str(source))
+    wavs = torch.rand(3, 8000, generator=torch.Generator().manual_seed(0)) - 0.5
+    lengths = torch.tensor([1.0, 0.8, 0.4])
+    with torch.no_grad():
+        pooled = brain.tower("speech_encoder")(wavs, lengths)
+        expected = brain.tower("speech_projection")(pooled)
+        text = brain.embed_text(["a happy voice"])
+    normalize = torch.nn.functional.normalize
+    assert torch.allclose(
+        retriever.encode_batch(wavs, lengths),
+        normalize(expected, dim=-1),
+        atol=1e-6,
+    )
+    assert torch.allclose(
+        retriever.encode_text(["a happy voice"]),
+        normalize(text, dim=-1),
+        atol=1e-6,
+    )
+    assert "seed 1986" in (source / "README.md").read_text()
+    names = {path.name for path in source.iterdir()}
+    assert names == {
+        "README.md",
+        "hyperparams.yaml",
+        "text_backbone",
+        "weights.safetensors",
+    }
+
+
+def test_the_report_is_written(trained):
+    folder, _, _, _, report = trained
+    assert report is not None
+    files = {p.name for p in (folder / "evaluation").iterdir()}
+    assert {"report.json", "report.md", "trials.txt.gz"} <= files
+
+
+def test_a_killed_training_goes_on_to_the_same_numbers(
+    corpus, tmp_path, tiny_text_backbone
+):
+    options = ("--number_of_epochs=3", *STAGES)
+    whole = training.train(
+        open_run(corpus, tmp_path / "whole", tiny_text_backbone, *options)
+    )
+    broken = open_run(
+        corpus, tmp_path / "broken", tiny_text_backbone, *options
+    )
+    steps = []
+
+    def kill(*_):
+        steps.append(1)
+        if len(steps) == 5:  # in the middle of the second epoch of three
+            raise KeyboardInterrupt
+
+    hook = broken.hparams["modules"]["classifier"].register_forward_hook(kill)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken)
+    hook.remove()
+    resumed = training.train(
+        open_run(corpus, tmp_path / "broken", tiny_text_backbone, *options)
+    )
+    assert resumed.optimizer_step == whole.optimizer_step
+    expected = weights(whole)
+    for key, value in weights(resumed).items():
+        assert torch.equal(value, expected[key]), key
+    logs = [
+        (tmp_path / name / "train_log.txt").read_text().splitlines()[-1]
+        for name in ("whole", "broken")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    corpus, tmp_path, tiny_text_backbone
+):
+    rows = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run = open_run(
+            corpus,
+            tmp_path / name,
+            tiny_text_backbone,
+            "--number_of_epochs=1",
+            f"--seed={seed}",
+        )
+        brain = training.train(run)
+        rows.append(brain.modules.speech_projection.weight.detach().clone())
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+
+
+def test_without_validation_the_last_weights_are_kept(
+    corpus, tmp_path, tiny_text_backbone
+):
+    run = open_run(
+        corpus, tmp_path, tiny_text_backbone, "--number_of_epochs=2"
+    )
+    write_manifest(tmp_path / "manifests" / "valid.csv", [])
+    brain = training.train(run)
+    assert brain.optimizer_step == 2 * 3  # 15 clips, 6 a batch
+    assert np.isfinite(brain.train_stats["loss"])
+
+
+def test_bf16_trains(corpus, tmp_path, tiny_text_backbone):
+    run = open_run(
+        corpus,
+        tmp_path,
+        tiny_text_backbone,
+        "--number_of_epochs=1",
+        "--precision=bf16",
+    )
+    brain = training.train(run)
+    assert np.isfinite(brain.train_stats["loss"])
+
+
+@pytest.mark.parametrize("key", ["batch_sise", "loss_weights.styel"])
+def test_a_misspelt_option_stops_before_anything_is_written(
+    corpus, tmp_path, tiny_text_backbone, key
+):
+    root, _, leaf = key.partition(".")
+    option = f"--{root}={{{leaf}: 1}}" if leaf else f"--{root}=1"
+    with pytest.raises(PageError, match=leaf or root):
+        open_run(corpus, tmp_path / "out", tiny_text_backbone, option)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_another_shape_says_so(
+    corpus, tmp_path, tiny_text_backbone
+):
+    options = ("--number_of_epochs=1",)
+    training.train(open_run(corpus, tmp_path, tiny_text_backbone, *options))
+    run = open_run(
+        corpus,
+        tmp_path,
+        tiny_text_backbone,
+        "--number_of_epochs=2",
+        embed_dim=8,
+    )
+    with pytest.raises(CheckpointError, match="another shape"):
+        training.train(run)
+
+
