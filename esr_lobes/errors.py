@@ -14,7 +14,7 @@ from esr_lobes.brain import CheckpointError
 from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError
 from esr_lobes.prompts import PromptBankError
-from esr_lobes.safety import UnsafePageError
+from esr_lobes.safety import UnsafePageError, WeightsError
 from esr_lobes.trials import TrialsError
 
 MENDABLE = (
@@ -27,6 +27,7 @@ MENDABLE = (
     PromptBankError,
     TrialsError,
     UnsafePageError,
+    WeightsError,
 )
 logger = get_logger(__name__)
 

@@ -9,14 +9,10 @@ Authors
 """
 
 import os
-import re
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.logger import get_logger
@@ -32,20 +28,11 @@ from esr_lobes.audio import (
 )
 from esr_lobes.index import SearchIndex, Segment
 from esr_lobes.manifests import Skip, check_clips
-from esr_lobes.safety import WeightsError, check_page, load_weights
+from esr_lobes.opening import WEIGHTS, fill, find_folder, with_folder
+from esr_lobes.safety import check_page, load_weights
 
 logger = get_logger(__name__)
 
-WEIGHTS = "weights.safetensors"
-# All of a hub's repository that a retriever is made of; no code.
-PARTS = [
-    WEIGHTS,
-    "README.md",
-    "text_backbone/*.json",
-    "text_backbone/*.safetensors",
-    "text_backbone/*.txt",
-    "text_backbone/*.model",
-]
 TEXT_BATCH = 64
 # A window whose peak stays below -60 dB holds nobody's voice.
 SILENCE = 10 ** (-60 / 20)
@@ -191,13 +178,13 @@ class EncoderRetriever(Pretrained):
             If the weights are damaged, hold anything but plain tensors, or
             do not belong to the page.
         """
-        folder = _find_folder(
+        folder = find_folder(
             source, hparams_file, savedir, fetch_config or FetchConfig()
         )
         if download_only:
             return None
         page = (folder / hparams_file).read_text(encoding="utf-8")
-        overrides = _with_folder(page, overrides, folder)
+        overrides = with_folder(page, overrides, folder)
         if not trust_source:
             check_page(
                 page, folder / hparams_file, overrides, folder=str(folder)
@@ -206,7 +193,7 @@ class EncoderRetriever(Pretrained):
         hparams["savedir"] = savedir
         modules = hparams.get("modules")
         cls._check_modules(modules)
-        _fill(modules, load_weights(folder / WEIGHTS), folder / WEIGHTS)
+        fill(modules, load_weights(folder / WEIGHTS), folder / WEIGHTS)
         return cls(modules=modules, hparams=hparams, **kwargs)
 
     # Encoding
@@ -571,109 +558,6 @@ class EncoderRetriever(Pretrained):
         if query.ndim == 2:
             query = query.mean(dim=0)
         return self.index.search(query, k, threshold)
-
-
-def _find_folder(source, hparams_file, savedir, fetch_config):
-    """Returns the folder of a source, downloaded if it is a hub id."""
-    source = os.fspath(source)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
-            raise FileNotFoundError(
-                f"no retriever at {source}: there is no such folder, and a "
-                "hub id would look like owner/name"
-            )
-        folder = _download(source, hparams_file, savedir, fetch_config)
-    for name in (hparams_file, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {name}: is it an exported retriever?"
-            )
-    return folder.resolve()
-
-
-def _download(source, hparams_file, savedir, fetch_config):
-    """Returns the folder with a hub's repository, only what is needed."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        folder = snapshot_download(
-            source,
-            revision=fetch_config.revision,
-            cache_dir=fetch_config.huggingface_cache_dir,
-            local_dir=savedir,
-            allow_patterns=[hparams_file, *PARTS],
-            token=True if fetch_config.token else None,
-            local_files_only=not fetch_config.allow_network,
-            force_download=fetch_config.overwrite,
-        )
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise FileNotFoundError(
-            f"{source} is no folder here, and could not be had from the hub: "
-            f"{error}"
-        ) from error
-    return Path(folder)
-
-
-def _with_folder(page, overrides, folder):
-    """Returns overrides with the page's ``folder`` set to where it lies."""
-    if isinstance(overrides, str):
-        # As the loader reads them: tags are kept, nothing is built.
-        try:
-            overrides = YAML().load(overrides)
-        except YAMLError as error:
-            raise ValueError(f"overrides are not YAML: {error}") from error
-    overrides = dict(overrides or {})
-    if re.search(r"^folder\s*:", page, re.MULTILINE):
-        overrides.setdefault("folder", str(folder))
-    return overrides
-
-
-def _fill(modules, weights, path):
-    """Loads weights into modules, all or nothing.
-
-    The text encoder has its own from its backbone's folder, unless the
-    weights name it.
-    """
-    named = {name.partition(".")[0] for name in weights}
-    expected = {
-        f"{name}.{key}": value
-        for name, module in modules.items()
-        if name != "text_encoder" or name in named
-        for key, value in module.state_dict().items()
-    }
-    faults = [
-        f"{len(names)} {fault} ({', '.join(sorted(names)[:5])}...)"
-        for fault, names in {
-            "missing": expected.keys() - weights.keys(),
-            "unexpected": weights.keys() - expected.keys(),
-            "of another shape": {
-                f"{name} {list(weights[name].shape)} for {list(value.shape)}"
-                for name, value in expected.items()
-                if name in weights and weights[name].shape != value.shape
-            },
-            "not finite": {
-                name
-                for name, value in weights.items()
-                if not value.isfinite().all()
-            },
-        }.items()
-        if names
-    ]
-    if faults:
-        raise WeightsError(
-            f"{path} and its page do not belong together: "
-            f"{'; '.join(faults)}. Export the retriever again."
-        )
-    for name, module in modules.items():
-        if name != "text_encoder" or name in named:
-            own = {
-                key.removeprefix(f"{name}."): value
-                for key, value in weights.items()
-                if key.startswith(f"{name}.")
-            }
-            module.load_state_dict(own)
 
 
 def _pad(waves):

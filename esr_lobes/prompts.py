@@ -311,15 +311,13 @@ class PromptBank:
         list[str]
             Templates and phrases in both, sorted; case is ignored.
         """
-        mine, others = ({_key(entry) for entry in bank._texts()}
-                        for bank in (self, other))  # fmt: skip
+        mine, others = self._keys(), other._keys()
         return sorted(mine & others)
 
-    def _texts(self):
-        """Yields the templates and the phrases."""
-        yield from self.templates
-        for phrases in self.synonyms.values():
-            yield from phrases
+    def _keys(self):
+        """Returns the keys of the templates and the phrases."""
+        phrases = (p for style in self.styles for p in self.synonyms[style])
+        return {_key(text) for text in (*self.templates, *phrases)}
 
     def _entries(self, entries, where):
         """Returns a checked list of texts."""

@@ -102,7 +102,10 @@ class TextEncoder(nn.Module):
         from transformers import AutoModelForTextEncoding, AutoTokenizer
 
         folder = resolve_source(source)
-        options = {"local_files_only": local_files_only}
+        options = {
+            "local_files_only": local_files_only,
+            "trust_remote_code": False,
+        }
         self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         self.backbone = AutoModelForTextEncoding.from_pretrained(
             folder, dtype=torch.float32, **options
@@ -115,6 +118,11 @@ class TextEncoder(nn.Module):
         if is_frozen:
             self.backbone.requires_grad_(False)
             self.backbone.eval()
+
+    @property
+    def device(self):
+        """Where the backbone lies."""
+        return self.backbone.get_input_embeddings().weight.device
 
     def _longest_input(self):
         """Returns how many tokens the backbone has positions for."""
@@ -137,14 +145,13 @@ class TextEncoder(nn.Module):
 
     def _encode(self, texts):
         """Returns pooled backbone outputs, float32, [batch, width]."""
-        device = self.backbone.get_input_embeddings().weight.device
         tokens = self.tokenizer(
             texts,
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
-        ).to(device)
+        ).to(self.device)
         hidden = self.backbone(**tokens).last_hidden_state
         lengths = tokens["attention_mask"].float().mean(dim=1)
         return self.pool(hidden.float(), lengths)
@@ -169,14 +176,11 @@ class TextEncoder(nn.Module):
             raise ValueError("only a frozen text encoder can keep vectors")
         unknown = [t for t in dict.fromkeys(texts) if t not in self._known]
         unknown.sort(key=len)
-        with torch.autocast(self._device_type(), enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             for i in range(0, len(unknown), batch_size):
                 chunk = unknown[i : i + batch_size]
                 rows = self._encode(chunk).cpu()
                 self._known.update(zip(chunk, rows, strict=True))
-
-    def _device_type(self):
-        return self.backbone.get_input_embeddings().weight.device.type
 
     def forward(self, texts):
         """Returns one vector a sentence.
@@ -193,7 +197,7 @@ class TextEncoder(nn.Module):
         """
         if texts and all(text in self._known for text in texts):
             rows = torch.stack([self._known[text] for text in texts])
-            return rows.to(self._device_type())
+            return rows.to(self.device)
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.is_frozen
         ):

@@ -35,7 +35,7 @@ def main():
     for query in options.queries:
         print(f'\n"{query}"')
         for hit in retriever.search(query, k=options.k):
-            print(f"{hit.rank:4d}  {hit.score:6.3f}  {hit.segment.path}")
+            print(f"{hit.rank + 1:4d}  {hit.score:6.3f}  {hit.segment.path}")
 
 
 if __name__ == "__main__":
