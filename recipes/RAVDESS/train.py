@@ -32,6 +32,7 @@ def main(argv):
         run,
         valid_actors=run.hparams["valid_actors"],
         test_actors=run.hparams["test_actors"],
+        train_actors=run.hparams["train_actors"],
         min_seconds=run.hparams["min_clip_seconds"],
     )
     brain = training.train(run)
