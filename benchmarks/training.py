@@ -114,9 +114,7 @@ def main():
     torch.set_num_threads(options.threads)
     bank = PromptBank.load("train")
     clips = make_clips(BATCH * options.steps)
-    batches = [
-        pad(clips[i : i + BATCH]) for i in range(0, len(clips), BATCH)
-    ]
+    batches = [pad(clips[i : i + BATCH]) for i in range(0, len(clips), BATCH)]
     plain = time_steps(Step(False, bank), batches)
     kept = time_steps(Step(True, bank), batches)
     encoder = CompactEncoder().eval()

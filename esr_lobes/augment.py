@@ -14,6 +14,47 @@ from torch import nn
 SAMPLE_RATE = 16000
 
 
+class Chain(nn.Module):
+    """Does one change of the waveforms after another.
+
+    Arguments
+    ---------
+    *steps : nn.Module
+        Each takes and returns waveforms and their relative lengths.
+
+    Example
+    -------
+    >>> chain = Chain(RandomSpeed([2.0]), RandomGain(0.0))
+    >>> chain(torch.zeros(1, 1000), torch.ones(1))[0].shape
+    torch.Size([1, 500])
+    """
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, wavs, wav_lens):
+        """Returns the changed clips.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Waveforms of shape [batch, time].
+        wav_lens : torch.Tensor
+            Relative lengths of shape [batch].
+
+        Returns
+        -------
+        wavs : torch.Tensor
+            Waveforms of shape [batch, new_time].
+        wav_lens : torch.Tensor
+            Relative lengths of shape [batch].
+        """
+        for step in self.steps:
+            wavs, wav_lens = step(wavs, wav_lens)
+        return wavs, wav_lens
+
+
 class RandomSpeed(nn.Module):
     """Plays each clip slower or faster, pitch and all.
 

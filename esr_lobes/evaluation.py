@@ -6,17 +6,9 @@ in trials, rankings of the whole corpus with confidence intervals, single
 prompts, recall by duration, and beside them chance and random embeddings.
 All systems go through the same trials. `evaluate_retriever` embeds first.
 
-A report is a dict of plain numbers; tables and Markdown are made from it, so
-that a `report.json` read back prints the same.
-
 Authors
  * The esr_lobes contributors
 """
-
-import json
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +19,6 @@ from esr_lobes.metrics import (
     bootstrap_recall,
     chance_metrics,
     chance_recall,
-    mean_average_precision,
     mean_over_styles,
     rank_styles,
     ranking_metrics,
@@ -36,120 +27,14 @@ from esr_lobes.metrics import (
     score_clips,
     unit_rows,
 )
+from esr_lobes.reports import FORMAT, Report, mean_name
 from esr_lobes.trials import (
     DEFAULT_KS,
     evaluate_trials,
     make_trials,
-    replacing,
-    write_trials,
 )
 
-__all__ = [
-    "Report",
-    "evaluate",
-    "evaluate_retriever",
-    "mean_average_precision",
-    "summary_table",
-    "to_markdown",
-]
-
-FORMAT = "esr_lobes report 1"
-RANDOM = "random embeddings"
-CHANCE = "chance"
 CONFIDENCE = 0.95
-
-
-@dataclass(eq=False)
-class Report:
-    """The figures of an evaluation and how to show them.
-
-    Arguments
-    ---------
-    numbers : dict
-        Everything that was counted, ready for JSON.
-    trials : Trials
-        What was searched among what; None in a report read from JSON.
-    clips : array
-        Unit embeddings of shape [clip, dimension] for the map, or None.
-    clip_styles : list of str
-        The style of each clip.
-    prompts : dict
-        Bank to style to unit embeddings [prompt, dimension].
-    scores : dict
-        System to style to the score of each clip.
-    """
-
-    numbers: dict
-    trials: object = None
-    clips: object = None
-    clip_styles: tuple = ()
-    prompts: dict = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-
-    def __str__(self):
-        return summary_table(self.numbers)
-
-    def to_json(self):
-        """Returns all figures as JSON."""
-        return json.dumps(self.numbers, indent=2, allow_nan=False)
-
-    def to_markdown(self):
-        """Returns all figures as a Markdown document."""
-        return to_markdown(self.numbers)
-
-    def save(self, folder, is_drawn=True):
-        """Writes report.json, report.md, trials.txt.gz and plots/*.png.
-
-        Arguments
-        ---------
-        folder : str
-            Where to; made if needed. Each file appears when complete.
-        is_drawn : bool
-            Whether to draw the plots.
-
-        Returns
-        -------
-        list of pathlib.Path
-            The files written.
-        """
-        folder = Path(folder)
-        written = []
-        for name, text in (
-            ("report.json", self.to_json() + "\n"),
-            ("report.md", self.to_markdown()),
-        ):
-            with replacing(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-            written.append(folder / name)
-        if self.trials is not None:
-            write_trials(folder / "trials.txt.gz", self.trials)
-            written.append(folder / "trials.txt.gz")
-        return written + (self._draw(folder / "plots") if is_drawn else [])
-
-    def _draw(self, folder):
-        from esr_lobes import plots
-
-        figures = {}
-        for name, scores in self.scores.items():
-            tail = re.sub(r"[^\w-]+", "_", name).strip("_") or "system"
-            figures[f"similarity_{tail}"] = plots.similarity_map(
-                scores, self.clip_styles, f"Queries and clips: {name}"
-            )
-            bins = self.numbers["systems"][name]["durations"]
-            if bins:
-                figures[f"durations_{tail}"] = plots.duration_bars(
-                    bins, f"Recall by duration: {name}"
-                )
-            if name in self.prompts and "embeddings" not in figures:
-                figures["embeddings"] = plots.embedding_map(
-                    self.clips,
-                    self.clip_styles,
-                    self.prompts[name],
-                    f"Speech and text: {name}",
-                )
-        for name, figure in figures.items():
-            plots.save_figure(folder / f"{name}.png", figure)
-        return [folder / f"{name}.png" for name in figures]
 
 
 def evaluate(
@@ -371,86 +256,6 @@ def evaluate_retriever(
     return report
 
 
-def summary_table(numbers):
-    """Returns the main table: a row a system, then random and chance.
-
-    Arguments
-    ---------
-    numbers : dict
-        `Report.numbers`, or what `report.json` holds.
-
-    Returns
-    -------
-    str
-        A table that is read as Markdown and on a terminal.
-    """
-    recalls = [f"R@{k}" for k in numbers["settings"]["ks"]]
-    names = [*recalls, "mAP", "R-precision", "P@10", "nDCG@10"]
-    lines = []
-    for name, system in (
-        *numbers["systems"].items(),
-        (RANDOM, numbers["random"]),
-        (CHANCE, numbers["chance"]),
-    ):
-        cells = [f"{system['macro'][column]:.4f}" for column in names]
-        n_styles = str(len(system["per_style"]))
-        low_high = system.get("interval", {}).get("mAP")
-        if low_high:
-            low, high = low_high
-            cells[len(recalls)] += f" [{low:.3f}, {high:.3f}]"
-        lines.append([name, n_styles, *cells])
-    return _table(["", "styles", *names], lines)
-
-
-def to_markdown(numbers):
-    """Returns all figures of a report as a Markdown document.
-
-    Arguments
-    ---------
-    numbers : dict
-        `Report.numbers`, or what `report.json` holds.
-
-    Returns
-    -------
-    str
-        The document.
-    """
-    settings = numbers["settings"]
-    searched = settings["styles_searched"]
-    counts = sorted(set(settings["candidates"].values()))
-    span = str(counts[0])
-    if len(counts) > 1:
-        span += f" to {counts[-1]}"
-    parts = [
-        "# Style retrieval",
-        f"{settings['clips']} clips, {len(searched)} styles searched for; "
-        f"{settings['n_trials']} trials a style with {span} candidates "
-        f"(at most {settings['n_distractors']} distractors), trials' seed "
-        f"{settings['trials_seed']}. Means over styles; ties count against "
-        "the truth.",
-        summary_table(numbers),
-    ]
-    if settings["n_resamples"]:
-        parts.append(
-            f"In brackets: {settings['confidence']:.0%} intervals, "
-            f"percentiles of {settings['n_resamples']} draws of the clips "
-            "with replacement within their style; prompts and speakers are "
-            "taken as given."
-        )
-    parts += [
-        f"{name}: **{value:.3f}**" for name, value in numbers["ratios"].items()
-    ]
-    if numbers["left_out"]:
-        parts.append(
-            f"{len(numbers['left_out'])} clips could not be embedded and are "
-            f"left out: {_cell(', '.join(numbers['left_out'][:20]))}"
-            + (" ..." if len(numbers["left_out"]) > 20 else "")
-        )
-    for name, system in numbers["systems"].items():
-        parts += _system_parts(_cell(name), system, settings["ks"])
-    return "\n\n".join(parts) + "\n"
-
-
 class _Judge:
     """Counts the figures of one system's scores on the trials of all."""
 
@@ -506,7 +311,7 @@ class _Judge:
             )
             result["interval"] = {
                 **{f"R@{k}": list(recalls[k]) for k in self.ks},
-                **{_mean_name(key): list(macro[key]) for key in macro},
+                **{mean_name(key): list(macro[key]) for key in macro},
             }
             for style, intervals in by_style.items():
                 per_style[style]["AP_interval"] = list(intervals["AP"])
@@ -624,108 +429,4 @@ def _ordered(values, order, name, style):
 def _macro(per_style):
     """Means over styles under the names of the tables."""
     means = mean_over_styles(per_style)
-    return {_mean_name(key): means[key] for key in means if key != "clips"}
-
-
-def _mean_name(name):
-    """The name of a figure's mean over styles."""
-    return "mAP" if name == "AP" else name
-
-
-def _system_parts(name, system, ks):
-    """The section of one system, as a list of paragraphs."""
-    names = [*(f"R@{k}" for k in ks), "AP", "R-precision", "P@10", "nDCG@10"]
-    lines = []
-    for style, figures in system["per_style"].items():
-        cells = [f"{figures[column]:.4f}" for column in names]
-        if "AP_interval" in figures:
-            low, high = figures["AP_interval"]
-            cells[len(ks)] += f" [{low:.2f}, {high:.2f}]"
-        lines.append([style, str(figures["clips"]), *cells])
-    parts = [f"## {name}", _table(["style", "clips", *names], lines)]
-    if system["skipped"]:
-        parts.append(
-            "Not searched for: "
-            + "; ".join(f"{s} ({why})" for s, why in system["skipped"].items())
-        )
-    single = system.get("single_prompts")
-    if single:
-        worst, best = single["worst"], single["best"]
-        parts += [
-            "### Single prompts",
-            f"mAP of one prompt alone: {single['mAP']:.4f} in the mean, "
-            f"{single['worst_mAP']:.4f} with the worst and "
-            f"{single['best_mAP']:.4f} with the best prompt of each style. "
-            f'The worst of all is "{worst["prompt"]}" ({worst["style"]}, '
-            f'{worst["AP"]:.4f}), the best "{best["prompt"]}" '
-            f"({best['style']}, {best['AP']:.4f}).",
-            _table(
-                ["style", "prompts", "mean AP", "worst AP", "worst prompt"],
-                [
-                    [
-                        style,
-                        str(each["prompts"]),
-                        f"{each['mean_AP']:.4f}",
-                        f"{each['worst']['AP']:.4f}",
-                        each["worst"]["prompt"],
-                    ]
-                    for style, each in single["per_style"].items()
-                ],
-            ),
-        ]
-    if system["durations"]:
-        parts += [
-            "### Recall by duration",
-            _duration_table(system["durations"]),
-        ]
-    return parts
-
-
-def _duration_table(bins):
-    """A table of recall by duration."""
-    from esr_lobes.plots import bin_name
-
-    recalls = [name for name in bins[0] if name.startswith("R@")]
-    return _table(
-        ["duration", "clips", "trials", *recalls],
-        [
-            [
-                bin_name(each),
-                str(each["clips"]),
-                str(each["trials"]),
-                *(f"{each[name]:.4f}" for name in recalls),
-            ]
-            for each in bins
-        ],
-    )
-
-
-def _table(header, rows):
-    """A Markdown table with aligned columns: text left, numbers right."""
-    rows = [[_cell(cell) for cell in row] for row in rows]
-    widths = [
-        max(map(len, column)) for column in zip(header, *rows, strict=True)
-    ]
-    widths = [max(width, 3) for width in widths]
-    is_number = [
-        all(re.match(r"-?\d", row[i]) for row in rows)
-        for i in range(len(header))
-    ]
-
-    def line(cells):
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, is_number, strict=True)
-        ]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = [
-        "-" * (width - 1) + ":" if right else "-" * width
-        for width, right in zip(widths, is_number, strict=True)
-    ]
-    return "\n".join([line(header), line(rule), *map(line, rows)])
-
-
-def _cell(text):
-    """Text that cannot break a table: one line, no bare bar."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+    return {mean_name(key): means[key] for key in means if key != "clips"}

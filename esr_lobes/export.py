@@ -18,7 +18,7 @@ from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from safetensors.torch import save_file
 
 from esr_lobes.audio import SAMPLE_RATE
-from esr_lobes.manifests import write_text
+from esr_lobes.files import write_text
 
 TOWERS = (
     "speech_encoder",

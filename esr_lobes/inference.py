@@ -27,8 +27,8 @@ from esr_lobes.audio import (
     read_windows,
 )
 from esr_lobes.index import SearchIndex, Segment
-from esr_lobes.manifests import Skip, check_clips
 from esr_lobes.opening import WEIGHTS, fill, find_folder, with_folder
+from esr_lobes.preparation import Skip, check_clips
 from esr_lobes.safety import check_page, load_weights
 
 logger = get_logger(__name__)

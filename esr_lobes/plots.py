@@ -11,7 +11,7 @@ Authors
 
 import numpy as np
 
-from esr_lobes.trials import replacing
+from esr_lobes.files import replacing
 
 COLOURS = (
     "#0072B2",

@@ -16,8 +16,9 @@ from esr_lobes.brain import StyleRetrievalBrain
 from esr_lobes.datasets import ClipReader, make_dataset
 from esr_lobes.evaluation import evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
+from esr_lobes.files import write_text
 from esr_lobes.inference import EncoderRetriever
-from esr_lobes.manifests import ManifestError, read_manifest, write_text
+from esr_lobes.manifests import ManifestError, read_manifest
 from esr_lobes.pages import load_page
 from esr_lobes.prompts import PromptBank
 
@@ -221,5 +222,3 @@ def export_and_evaluate(run, brain, card):
     write_card(source, run.flat_page, card, report)
     logger.info("The retriever is in %s", source)
     return report
-
-

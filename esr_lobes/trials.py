@@ -15,15 +15,15 @@ Authors
  * The esr_lobes contributors
 """
 
-import contextlib
 import gzip
-import os
 import zlib
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from esr_lobes.files import replacing
 
 FORMAT = "esr_lobes trials 1"
 DEFAULT_KS = (1, 5, 10, 20)
@@ -364,32 +364,6 @@ def read_trials(path):
     except TrialsError as error:
         raise TrialsError(f"{path}: {error}") from error
     return trials
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Gives a name beside `path` to write to, and moves it there at the end.
-
-    After an error nothing is left of the new file and the old one stands.
-
-    Arguments
-    ---------
-    path : str
-        File to be made or replaced; its folder is made if needed.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _style_rng(seed, style):

@@ -12,10 +12,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import soundfile  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import pytest
+import soundfile
+import torch
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] a an the person speaking in tone voice "

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from esr_lobes.errors import one_line_errors
-from esr_lobes.manifests import write_text
+from esr_lobes.files import write_text
 
 TRAIN = Path(__file__).with_name("train.py")
 FOLDS = {n: list(range(4 * n - 3, 4 * n + 1)) for n in range(1, 6)}
@@ -106,9 +106,7 @@ def table(folder, folds):
             lines.append(_line(bank, fold, rows[-1], minutes.strip()))
         if len(rows) > 1:
             columns = list(zip(*rows, strict=True))
-            spread = [
-                f"{mean(c):.3f} ± {stdev(c):.3f}" for c in columns
-            ]
+            spread = [f"{mean(c):.3f} ± {stdev(c):.3f}" for c in columns]
             cells = " | ".join(f"**{cell}**" for cell in spread)
             lines.append(f"| {bank} | mean ± deviation | {cells} | |")
     for name, figures in YARDSTICKS.items():

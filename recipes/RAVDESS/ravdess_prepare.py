@@ -21,7 +21,7 @@ from collections import Counter
 
 from speechbrain.utils.logger import get_logger
 
-from esr_lobes import audio, manifests
+from esr_lobes import audio, preparation
 
 logger = get_logger(__name__)
 
@@ -109,11 +109,11 @@ def prepare_ravdess(
     paths = audio.find_audio(os.path.join(data_folder, ""))
     settings = {
         "corpus": "RAVDESS",
-        "files": manifests.fingerprint(paths, data_folder),
+        "files": preparation.fingerprint(paths, data_folder),
         "min_seconds": min_seconds,
         **wanted,
     }
-    if manifests.is_prepared(save_folder, settings):
+    if preparation.is_prepared(save_folder, settings):
         logger.info(f"{save_folder} is prepared already, nothing to do")
         return
 
@@ -126,7 +126,7 @@ def prepare_ravdess(
         )
     split_of = _split_of({fields["actor"] for fields in clips.values()}, wanted)
     clips = {p: f for p, f in clips.items() if f["actor"] in split_of}
-    infos, broken = manifests.check_clips(
+    infos, broken = preparation.check_clips(
         clips, min_seconds=min_seconds, progress=progress
     )
     splits = {split: [] for split in wanted}
@@ -135,7 +135,7 @@ def prepare_ravdess(
         splits[split_of[clips[path]["actor"]]].append(row)
     _check_filled(splits, wanted, data_folder)
     skips += broken
-    manifests.write_splits(save_folder, splits, skips, settings)
+    preparation.write_splits(save_folder, splits, skips, settings)
     _report(save_folder, splits, skips, split_of)
 
 
@@ -168,13 +168,13 @@ def _speech_clips(paths):
         stem = os.path.splitext(os.path.basename(path))[0]
         match = _NAME.fullmatch(stem)
         if match is None or not 1 <= int(match["actor"]) <= N_ACTORS:
-            skips.append(manifests.Skip(path, "unrecognised name"))
+            skips.append(preparation.Skip(path, "unrecognised name"))
         elif match["vocal_channel"] != "01":
             other["songs"] += 1
         elif match["modality"] != "03":
             other["soundtracks of videos"] += 1
         elif first.setdefault(stem, path) != path:
-            skips.append(manifests.Skip(path, "duplicate", first[stem]))
+            skips.append(preparation.Skip(path, "duplicate", first[stem]))
         else:
             clips[path] = {**match.groupdict(), "actor": int(match["actor"])}
     for what, count in sorted(other.items()):
@@ -251,5 +251,6 @@ def _report(save_folder, splits, skips, split_of):
         logger.warning(
             f"left out {len(skips)} files ("
             + ", ".join(f"{count} {reason}" for reason, count in reasons)
-            + f"), listed in {os.path.join(save_folder, manifests.SKIPS_FILE)}"
+            + "), listed in "
+            + os.path.join(save_folder, preparation.SKIPS_FILE)
         )

@@ -23,7 +23,8 @@ import soundfile
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from esr_lobes import audio, manifests
+from esr_lobes import audio, preparation
+from esr_lobes.files import write_text
 from esr_lobes.synthesis import SAMPLE_RATE, STYLES, Synthesizer
 
 logger = get_logger(__name__)
@@ -164,13 +165,13 @@ def prepare_synthetic(
     missing = [c for c in clips if not (data_folder / c["file"]).is_file()]
     if missing:
         _synthesize(missing, data_folder, n_workers, progress)
-    elif manifests.is_prepared(save_folder, settings):
+    elif preparation.is_prepared(save_folder, settings):
         logger.info(f"{save_folder} is prepared already, nothing to do")
         return
     splits = {split: [] for split in voices}
     for clip in clips:
         splits[clip["split"]].append(_row(clip, data_folder))
-    manifests.write_splits(save_folder, splits, settings=settings)
+    preparation.write_splits(save_folder, splits, settings=settings)
     for split, rows in splits.items():
         minutes = sum(row["duration"] for row in rows) / 60
         logger.info(
@@ -244,7 +245,7 @@ def _clear_others(data_folder, settings, clips):
             "settings": settings,
             "files": [clip["file"] for clip in clips],
         }
-        manifests.write_text(record, json.dumps(made, indent=1) + "\n")
+        write_text(record, json.dumps(made, indent=1) + "\n")
 
 
 def _synthesize(clips, data_folder, n_workers, progress):

@@ -87,7 +87,8 @@ def test_public_objects_are_documented(name, thing):
     if not inspect.isfunction(thing):
         return
     parameters = [
-        p for p in inspect.signature(thing).parameters.values()
+        p
+        for p in inspect.signature(thing).parameters.values()
         if p.name not in ("self", "args", "kwargs")
     ]
     if "\n" in text and parameters:
@@ -125,7 +126,5 @@ def test_constraints_name_what_setup_asks_for():
         r"(?m)^([\w.\-]+)==", (ROOT / "constraints.txt").read_text()
     )
     plain = {name.lower().replace("-", "_") for name in pinned}
-    missing = [
-        n for n in asked if n.lower().replace("-", "_") not in plain
-    ]
+    missing = [n for n in asked if n.lower().replace("-", "_") not in plain]
     assert not missing

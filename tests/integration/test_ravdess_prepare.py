@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from esr_lobes import manifests
+from esr_lobes import manifests, preparation
 from esr_lobes.audio import AudioError
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "RAVDESS"
@@ -94,7 +94,7 @@ def test_official_layout(official, tmp_path):
     assert speakers(splits["test"]) == ["Actor_01", "Actor_02"]
     counts = Counter(row["style"] for row in splits["train"])
     assert counts == {**dict.fromkeys(STYLES, 24), "neutral": 12}
-    assert manifests.read_skips(tmp_path / "skipped.csv") == []
+    assert preparation.read_skips(tmp_path / "skipped.csv") == []
 
     (row,) = [r for r in splits["test"] if r["ID"] == "03-01-07-02-01-02-02"]
     wav = official / "Actor_02" / "03-01-07-02-01-02-02.wav"
@@ -140,7 +140,7 @@ def test_five_percent_broken(corpus, tmp_path, caplog):
         splits = prepare(corpus, tmp_path)
     used = {row["wav"] for rows in splits.values() for row in rows}
     assert len(used) == 342 and not used & set(broken)
-    skips = manifests.read_skips(tmp_path / "skipped.csv")
+    skips = preparation.read_skips(tmp_path / "skipped.csv")
     assert {skip.path: skip.reason for skip in skips} == broken
     assert "left out 18 files" in caplog.text
     assert "4 empty" in caplog.text and "3 silent" in caplog.text
@@ -163,7 +163,7 @@ def test_other_files_are_told_apart(official, corpus, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         splits = prepare(corpus, tmp_path)
     assert len(splits["train"]) == 180
-    skips = manifests.read_skips(tmp_path / "skipped.csv")
+    skips = preparation.read_skips(tmp_path / "skipped.csv")
     reasons = Counter(skip.reason for skip in skips)
     assert reasons == {"duplicate": 60, "unrecognised name": 3}
     assert "left out 1 songs" in caplog.text
@@ -286,7 +286,7 @@ def test_real_corpus(shared_data, tmp_path):
         for split in ("train", "valid", "test")
     }
     assert [len(rows) for rows in splits.values()] == [840, 120, 240]
-    assert manifests.read_skips(tmp_path / "skipped.csv") == []
+    assert preparation.read_skips(tmp_path / "skipped.csv") == []
     heard = [set(speakers(rows)) for rows in splits.values()]
     assert len(set.union(*heard)) == sum(map(len, heard)) == 20
     hours = sum(r["duration"] for s in splits.values() for r in s) / 3600

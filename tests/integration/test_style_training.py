@@ -81,9 +81,7 @@ def open_run(corpus, output_folder, backbone, *options, embed_dim=16):
     return run
 
 
-STAGES = (
-    "--start_epochs={classification: 1, contrastive: 2, adversarial: 3}",
-)
+STAGES = ("--start_epochs={classification: 1, contrastive: 2, adversarial: 3}",)
 
 
 def weights(brain):
@@ -181,9 +179,7 @@ def test_a_killed_training_goes_on_to_the_same_numbers(
     whole = training.train(
         open_run(corpus, tmp_path / "whole", tiny_text_backbone, *options)
     )
-    broken = open_run(
-        corpus, tmp_path / "broken", tiny_text_backbone, *options
-    )
+    broken = open_run(corpus, tmp_path / "broken", tiny_text_backbone, *options)
     steps = []
 
     def kill(*_):
@@ -230,9 +226,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
 def test_without_validation_the_last_weights_are_kept(
     corpus, tmp_path, tiny_text_backbone
 ):
-    run = open_run(
-        corpus, tmp_path, tiny_text_backbone, "--number_of_epochs=2"
-    )
+    run = open_run(corpus, tmp_path, tiny_text_backbone, "--number_of_epochs=2")
     write_manifest(tmp_path / "manifests" / "valid.csv", [])
     brain = training.train(run)
     assert brain.optimizer_step == 2 * 3  # 15 clips, 6 a batch
@@ -276,5 +270,3 @@ def test_a_checkpoint_of_another_shape_says_so(
     )
     with pytest.raises(CheckpointError, match="another shape"):
         training.train(run)
-
-

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from esr_lobes.augment import RandomGain, RandomSpeed, SpecMask
+from esr_lobes.augment import Chain, RandomGain, RandomSpeed, SpecMask
 
 
 def tone(hertz, n_samples, sample_rate=16000):
@@ -61,6 +61,15 @@ def test_gain_scales_whole_clips_by_as_many_decibels_as_asked():
     gains_db = 20 * out[:, 0].log10()
     assert abs(gains_db.mean()) < 0.4
     assert abs(gains_db.std() - 6.0) < 0.3
+
+
+def test_a_chain_does_all_its_steps_in_training_only():
+    chain = Chain(RandomSpeed([2.0]), RandomGain(6.0))
+    wavs, lengths = torch.ones(1, 800), torch.ones(1)
+    torch.manual_seed(0)
+    out, _ = chain(wavs, lengths)
+    assert out.shape == (1, 400) and out[0, 200] != 1.0
+    assert torch.equal(chain.eval()(wavs, lengths)[0], wavs)
 
 
 def test_masks_hide_spans_of_real_frames_with_the_mean():

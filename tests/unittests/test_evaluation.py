@@ -11,14 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from esr_lobes.evaluation import (
-    Report,
-    evaluate,
-    evaluate_retriever,
-    summary_table,
-    to_markdown,
-)
+from esr_lobes.evaluation import evaluate, evaluate_retriever
 from esr_lobes.prompts import PromptBank
+from esr_lobes.reports import Report, summary_table, to_markdown
 from esr_lobes.trials import TrialsError, make_trials, read_trials
 
 STYLES = ["angry", "bored", "calm", "sad"]

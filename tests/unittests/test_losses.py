@@ -21,9 +21,7 @@ def test_pairwise_loss_is_clip_loss():
     expected = F.cross_entropy(logits, diagonal) / 2
     expected += F.cross_entropy(logits.t(), diagonal) / 2
     positives = losses.pairwise_positives(diagonal)
-    assert torch.allclose(
-        losses.contrastive_loss(logits, positives), expected
-    )
+    assert torch.allclose(losses.contrastive_loss(logits, positives), expected)
 
 
 def test_two_by_two_on_paper():
@@ -89,9 +87,7 @@ def test_reversed_gradient_is_minus_weight_times_plain(weight):
     torch.manual_seed(3)
     x = torch.randn(4, 8, requires_grad=True)
     plain = torch.autograd.grad(x.pow(3).sum(), x)[0]
-    turned = torch.autograd.grad(
-        reverse_gradient(x, weight).pow(3).sum(), x
-    )[0]
+    turned = torch.autograd.grad(reverse_gradient(x, weight).pow(3).sum(), x)[0]
     assert torch.allclose(turned, -weight * plain)
 
 

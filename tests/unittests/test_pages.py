@@ -141,7 +141,11 @@ def test_a_recipe_lays_its_keys_over_the_page(page, tmp_path):
 def test_missing_empty_and_broken_pages(tmp_path):
     with pytest.raises(FileNotFoundError, match="no page at"):
         load_page(tmp_path / "none.yaml")
-    for text, message in [("", "empty"), ("- 1", "no map"), ("a: [", "no valid")]:
+    for text, message in [
+        ("", "empty"),
+        ("- 1", "no map"),
+        ("a: [", "no valid"),
+    ]:
         path = tmp_path / "bad.yaml"
         path.write_text(text)
         with pytest.raises(PageError, match=message):

@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from esr_lobes.files import replacing
 from esr_lobes.trials import (
     TrialsError,
     _draw_sets,
@@ -18,7 +19,6 @@ from esr_lobes.trials import (
     make_trials,
     read_trials,
     recall_at,
-    replacing,
     write_trials,
 )
 
