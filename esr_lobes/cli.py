@@ -104,9 +104,10 @@ def evaluate(options):
         read_manifest(manifest, data_root=options.data_root),
         banks,
         out_folder=out,
+        encode_options={"on_error": "skip"},
         n_trials=options.trials,
         n_distractors=options.distractors,
         seed=options.seed,
     )
-    print(report.to_markdown())
-    print(f"Report and plots: {out}")
+    print(report)
+    print(f"\nReport and plots: {out}")

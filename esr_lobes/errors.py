@@ -13,6 +13,7 @@ from esr_lobes.audio import AudioError
 from esr_lobes.brain import CheckpointError
 from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError
+from esr_lobes.preparation import PreparationError
 from esr_lobes.prompts import PromptBankError
 from esr_lobes.safety import UnsafePageError, WeightsError
 from esr_lobes.trials import TrialsError
@@ -24,6 +25,7 @@ MENDABLE = (
     ImportError,
     ManifestError,
     PageError,
+    PreparationError,
     PromptBankError,
     TrialsError,
     UnsafePageError,

@@ -134,7 +134,7 @@ def write_card(folder, flat_page, card, report=None):
         name=trained["name"],
         seed=trained["seed"],
         date=date.today().isoformat(),
-        metrics=report.to_markdown() if report else "Not evaluated.",
+        metrics=str(report) if report else "Not evaluated.",
         **card,
     )
     write_text(Path(folder) / "README.md", text)

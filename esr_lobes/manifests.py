@@ -93,7 +93,20 @@ def write_manifest(path, rows):
 
 
 def manifest_text(path, rows):
-    """The text of a manifest, or a ManifestError for the rows."""
+    """Returns the text of a manifest, or raises a ManifestError.
+
+    Arguments
+    ---------
+    path : str
+        For the message; nothing is written.
+    rows : list of dict
+        See :func:`write_manifest`.
+
+    Returns
+    -------
+    str
+        CSV, sorted by ID.
+    """
     extra = [key for key in rows[0] if key not in COLUMNS] if rows else []
     header = [*COLUMNS, *extra]
     problems, lines = [], []
@@ -266,7 +279,17 @@ def _cell(key, value):
 
 
 def refuse(problems, path, advice):
-    """Raises one ManifestError for all problems, if there are any."""
+    """Raises one ManifestError for all problems, if there are any.
+
+    Arguments
+    ---------
+    problems : list of str
+        What is wrong, a line each.
+    path : str
+        The manifest.
+    advice : str
+        What to do.
+    """
     if not problems:
         return
     shown = [f"  {text}" for text in problems[:MAX_PROBLEMS]]
@@ -278,6 +301,7 @@ def refuse(problems, path, advice):
 
 
 def csv_text(header, lines):
+    """Returns a table as CSV, given its header and its lines of cells."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

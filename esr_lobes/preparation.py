@@ -24,6 +24,10 @@ SKIPS_FILE = "skipped.csv"
 RECORD_FILE = "prepared.json"
 
 
+class PreparationError(ValueError):
+    """A corpus, or a way to split it, that cannot be prepared."""
+
+
 @dataclass(frozen=True)
 class Skip:
     """A file that was left out: path, reason (one or two words), detail."""

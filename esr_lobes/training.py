@@ -218,7 +218,8 @@ def export_and_evaluate(run, brain, card):
         report = evaluate_retriever(
             retriever, rows, banks, out_folder=folder / "evaluation"
         )
-        print(report.to_markdown())
+        print(f"\nOn the test split ({len(rows)} clips):\n\n{report}\n")
+        logger.info("The whole report: %s", folder / "evaluation/report.md")
     write_card(source, run.flat_page, card, report)
     logger.info("The retriever is in %s", source)
     return report

@@ -119,7 +119,7 @@ def prepare_ravdess(
 
     clips, skips = _speech_clips(paths)
     if not clips:
-        raise ValueError(
+        raise preparation.PreparationError(
             f"{data_folder}: {len(paths)} audio files, none of them named "
             "as RAVDESS names speech (03-01-05-02-01-01-12.wav); let "
             "data_folder be the folder that holds Actor_01"
@@ -144,7 +144,9 @@ def _actors(actors):
     numbers = sorted({int(actor) for actor in actors})
     odd = [number for number in numbers if not 1 <= number <= N_ACTORS]
     if odd:
-        raise ValueError(f"RAVDESS has the actors 1 to {N_ACTORS}, not {odd}")
+        raise preparation.PreparationError(
+            f"RAVDESS has the actors 1 to {N_ACTORS}, not {odd}"
+        )
     return numbers
 
 
@@ -154,7 +156,7 @@ def _check_disjoint(wanted):
         for other in names[i + 1 :]:
             both = sorted(set(wanted[name] or ()) & set(wanted[other] or ()))
             if both:
-                raise ValueError(
+                raise preparation.PreparationError(
                     f"Actors {both} are in {name}_actors and in "
                     f"{other}_actors; give each actor to one split, or the "
                     "figures are not speaker-independent"
@@ -221,7 +223,7 @@ def _row(info, fields, data_folder):
 def _check_filled(splits, wanted, data_folder):
     for split, rows in splits.items():
         if not rows and wanted[split] != []:
-            raise ValueError(
+            raise preparation.PreparationError(
                 f"{data_folder}: no usable clip for {split}.csv; fetch its "
                 f"actors ({wanted[split] or 'all not held out'}) or change "
                 "train_actors, valid_actors and test_actors to some that "

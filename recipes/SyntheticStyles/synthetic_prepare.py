@@ -184,19 +184,23 @@ def _check(voices, styles, n_clips):
     """Turns down what would give a wrong corpus, before anything is made."""
     unknown = sorted(set(styles) - set(STYLES))
     if unknown:
-        raise ValueError(
+        raise preparation.PreparationError(
             f"styles {unknown} cannot be voiced; choose from {list(STYLES)}"
         )
     if set(voices) != set(SENTENCES):
-        raise ValueError(f"voices must have the splits {list(SENTENCES)}")
+        raise preparation.PreparationError(
+            f"voices must have the splits {list(SENTENCES)}"
+        )
     names = [voice for split in voices for voice in voices[split]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(
+        raise preparation.PreparationError(
             f"voices {twice} are listed twice; a test needs voices of its own"
         )
     if n_clips < 1:
-        raise ValueError("clips_per_voice_and_style must be at least 1")
+        raise preparation.PreparationError(
+            "clips_per_voice_and_style must be at least 1"
+        )
 
 
 def _digest(content):
