@@ -14,7 +14,7 @@ EVALUATE = """\
 Ranks the clips of a manifest for every style, and writes report.json,
 report.md, the trials and the plots into a folder.
 
-  esr evaluate results/RAVDESS/compact/1986 --data_root RAVDESS_FOLDER
+  esr evaluate results/RAVDESS/compact/1986
   esr evaluate RETRIEVER --manifest test.csv --data_root AUDIO --out report
 """
 
@@ -53,7 +53,9 @@ def _add_evaluate(commands):
         "--manifest", help="CSV of the clips; default: the training's test"
     )
     parser.add_argument(
-        "--data_root", help="what {data_root} in the manifest stands for"
+        "--data_root",
+        help="what $data_root in the manifest stands for; default: the "
+        "training's data_folder",
     )
     parser.add_argument("--out", help="folder of the report")
     parser.add_argument(
@@ -81,17 +83,21 @@ def evaluate(options):
     options : argparse.Namespace
         What the command line says.
     """
+    from ruamel.yaml import YAML
+
     from esr_lobes import EncoderRetriever
     from esr_lobes.evaluation import evaluate_retriever
     from esr_lobes.manifests import read_manifest
     from esr_lobes.prompts import PromptBank
 
     folder = Path(options.source)
-    is_training = (folder / "retriever").is_dir()
-    source = str(folder / "retriever") if is_training else options.source
-    manifest = options.manifest
-    if manifest is None and is_training:
-        manifest = folder / "manifests" / "test.csv"
+    source, manifest = options.source, options.manifest
+    data_root = options.data_root
+    if (folder / "retriever").is_dir():
+        source = str(folder / "retriever")
+        manifest = manifest or folder / "manifests" / "test.csv"
+        trained = YAML().load(folder / "hyperparams.yaml")
+        data_root = data_root or trained["data_folder"]
     if manifest is None:
         raise FileNotFoundError("which clips? add --manifest CSV")
     out = options.out or folder / "evaluation"
@@ -101,7 +107,7 @@ def evaluate(options):
     banks = [PromptBank.load(name) for name in options.banks]
     report = evaluate_retriever(
         retriever,
-        read_manifest(manifest, data_root=options.data_root),
+        read_manifest(manifest, data_root=data_root),
         banks,
         out_folder=out,
         encode_options={"on_error": "skip"},

@@ -4,13 +4,14 @@ Authors
  * The esr_lobes contributors
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from esr_lobes import EncoderRetriever, training
+from esr_lobes import EncoderRetriever, cli, training
 from esr_lobes.brain import CheckpointError
 from esr_lobes.manifests import write_manifest
 from esr_lobes.pages import PageError
@@ -170,6 +171,22 @@ def test_the_report_is_written(trained):
     assert report is not None
     files = {p.name for p in (folder / "evaluation").iterdir()}
     assert {"report.json", "report.md", "trials.txt.gz"} <= files
+
+
+def test_the_command_line_gives_the_same_figures(trained, tmp_path, capsys):
+    folder, _, _, _, report = trained
+    cli.main(["evaluate", str(folder), "--out", str(tmp_path / "report")])
+    again = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert again["systems"] == json.loads(report.to_json())["systems"]
+    assert "mAP" in capsys.readouterr().out
+
+
+def test_the_command_line_asks_for_clips(trained, capsys):
+    folder = trained[0]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["evaluate", str(folder / "retriever")])
+    assert end.value.code == 2
+    assert "add --manifest" in capsys.readouterr().err
 
 
 def test_a_killed_training_goes_on_to_the_same_numbers(
