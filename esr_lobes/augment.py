@@ -156,6 +156,67 @@ class RandomGain(nn.Module):
         return wavs * 10 ** (gains_db.to(wavs) / 20), wav_lens
 
 
+class BandColour(nn.Module):
+    """Moves the bands of each clip up or down and makes some of them louder.
+
+    As if another throat and another microphone had been there. Does nothing
+    in evaluation mode.
+
+    Arguments
+    ---------
+    max_shift : int
+        Most bands to move by; the outermost band fills the gap.
+    spread : float
+        Standard deviation of what is added at each of a few points, evenly
+        spaced over the bands; straight lines join them.
+    n_points : int
+        Number of points.
+
+    Example
+    -------
+    >>> colour = BandColour().eval()
+    >>> colour(torch.ones(1, 2, 3), torch.tensor([2])).sum().item()
+    6.0
+    """
+
+    def __init__(self, max_shift=3, spread=0.1, n_points=4):
+        super().__init__()
+        self.max_shift = max_shift
+        self.spread = spread
+        self.n_points = n_points
+
+    def forward(self, x, counts):
+        """Returns frames of another colour.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Log frames of shape [batch, frames, band], 0 where padded.
+        counts : torch.Tensor
+            Number of real frames of shape [batch].
+
+        Returns
+        -------
+        torch.Tensor
+            Frames of the same shape, 0 where padded.
+        """
+        if not self.training:
+            return x
+        n_rows, n_frames, n_bands = x.shape
+        points = self.spread * torch.randn(n_rows, 1, self.n_points)
+        curve = nn.functional.interpolate(
+            points, n_bands, mode="linear", align_corners=True
+        )
+        most = self.max_shift
+        shifts = torch.randint(-most, most + 1, (n_rows, 1))
+        bands = (torch.arange(n_bands) - shifts).clamp(0, n_bands - 1)
+        bands = bands.to(x.device).unsqueeze(1).expand(-1, n_frames, -1)
+        frames = torch.arange(n_frames, device=x.device)
+        is_real = frames < counts.to(x.device).unsqueeze(1)
+        x = (x + curve.to(x)).gather(2, bands)
+        return x.masked_fill(~is_real.unsqueeze(2), 0.0)
+
+
 def _random_spans(counts, shares):
     """Returns where a span of a share of each row begins and ends."""
     widths = (torch.rand(len(counts)) * shares * counts).floor()
@@ -237,3 +298,57 @@ def _between(positions, start, stop):
     """Returns which positions lie in each row's span, [batch, position]."""
     after = positions >= start.unsqueeze(1)
     return after & (positions < stop.unsqueeze(1))
+
+
+class PromptMix(nn.Module):
+    """Blends some prompts of one style into one, and blurs the blend.
+
+    A bank is a handful of points; what users will type lies between and
+    beside them. Applied to what the frozen text encoder gives, so that it
+    costs next to nothing.
+
+    Arguments
+    ---------
+    n_prompts : int
+        Blended at most; how many is drawn for each clip.
+    noise : float
+        Length of the blur relative to that of the blend.
+    dropout : float
+        Share of channels that is blanked.
+
+    Example
+    -------
+    >>> PromptMix(n_prompts=2)(torch.ones(3, 2, 8)).shape
+    torch.Size([3, 8])
+    >>> PromptMix(n_prompts=2, noise=0, dropout=0)(torch.ones(1, 2, 1)).item()
+    1.0
+    """
+
+    def __init__(self, n_prompts=4, noise=0.5, dropout=0.2):
+        super().__init__()
+        self.n_prompts = n_prompts
+        self.noise = noise
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        """Returns one vector a clip.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Outputs of the text encoder, of shape [batch, prompts, channel].
+
+        Returns
+        -------
+        torch.Tensor
+            Of shape [batch, channel].
+        """
+        n_clips, n_prompts, width = x.shape
+        counts = torch.randint(1, n_prompts + 1, (n_clips, 1))
+        weights = torch.rand(n_clips, n_prompts) + 1e-3
+        weights = weights * (torch.arange(n_prompts) < counts)
+        weights = weights / weights.sum(dim=1, keepdim=True)
+        x = (weights.to(x).unsqueeze(-1) * x).sum(dim=1)
+        blur = torch.randn(x.shape).to(x) / width**0.5
+        x = x + self.noise * x.norm(dim=-1, keepdim=True) * blur
+        return self.dropout(x)

@@ -50,7 +50,8 @@ class StyleRetrievalBrain(sb.Brain):
 
     The page gives: ``loss_weights`` and ``start_epochs`` by term,
     ``positives`` ("same_style" or "pair"), ``train_prompts`` and
-    ``valid_prompts`` (banks), ``schedule``, ``ema_decay`` (0: none),
+    ``valid_prompts`` (banks), ``prompt_mix`` and ``wave_augment`` (or null),
+    ``label_smoothing``, ``schedule``, ``ema_decay`` (0: none),
     ``discriminator_lr``, ``seed``.
     """
 
@@ -233,15 +234,43 @@ class StyleRetrievalBrain(sb.Brain):
         is_training = stage == sb.Stage.TRAIN
         if is_training and self.hparams.wave_augment is not None:
             wavs, wav_lens = self.hparams.wave_augment(wavs, wav_lens)
-        speech = self.tower("speech_projection")(
-            self.tower("speech_encoder")(wavs, wav_lens)
-        )
+        pooled = self.tower("speech_encoder")(wavs, wav_lens).float()
+        with self.full_precision():
+            speech = self.tower("speech_projection")(pooled)
         text = None
         if is_training and {"contrastive", "adversarial"} & set(self.terms):
-            bank = self.hparams.train_prompts
-            prompts = [bank.draw(s, self.prompt_rng) for s in batch.style]
-            text = self.embed_text(prompts)
+            text = self.embed_drawn(batch.style)
         return Embedded(speech, text)
+
+    def embed_drawn(self, styles):
+        """Returns prompts drawn anew, in the shared space.
+
+        Arguments
+        ---------
+        styles : list of str
+            The style of each clip.
+
+        Returns
+        -------
+        torch.Tensor
+            One row a clip, of shape [batch, channel].
+        """
+        bank, mix = self.hparams.train_prompts, self.hparams.prompt_mix
+        n_prompts = 1 if mix is None else mix.n_prompts
+        prompts = [
+            bank.draw(style, self.prompt_rng)
+            for style in styles
+            for _ in range(n_prompts)
+        ]
+        pooled = self.modules.text_encoder(prompts).float()
+        if mix is not None:
+            pooled = mix(pooled.view(len(styles), n_prompts, -1))
+        with self.full_precision():
+            return self.modules.text_projection(pooled)
+
+    def full_precision(self):
+        """Returns a context for what is small and must not be rounded."""
+        return torch.autocast(torch.device(self.device).type, enabled=False)
 
     def embed_text(self, prompts):
         """Returns prompts in the shared space, of shape [prompts, channel].
@@ -251,7 +280,7 @@ class StyleRetrievalBrain(sb.Brain):
         prompts : list of str
             Whole sentences.
         """
-        pooled = self.tower("text_encoder")(prompts)
+        pooled = self.tower("text_encoder")(prompts).float()
         return self.tower("text_projection")(pooled)
 
     def compute_objectives(self, predictions, batch, stage):
@@ -271,13 +300,14 @@ class StyleRetrievalBrain(sb.Brain):
         torch.Tensor
             The loss, without dimensions.
         """
-        speech = predictions.speech.float()
+        speech = predictions.speech
         styles = torch.as_tensor(batch.style_index, device=speech.device)
         if stage != sb.Stage.TRAIN:
             self.seen.append((F.normalize(speech, dim=-1).cpu(), batch.style))
             logits = self.tower("classifier")(speech)
             return F.cross_entropy(logits, styles)
-        terms = self.compute_terms(speech, predictions.text, styles)
+        with self.full_precision():
+            terms = self.compute_terms(speech, predictions.text, styles)
         total = speech.new_zeros(())
         for name, weight in self.terms.items():
             total = total + weight * terms[name]
@@ -304,12 +334,14 @@ class StyleRetrievalBrain(sb.Brain):
         terms = {}
         if "classification" in self.terms:
             terms["classification"] = F.cross_entropy(
-                self.modules.classifier(speech), styles
+                self.modules.classifier(speech),
+                styles,
+                label_smoothing=self.hparams.label_smoothing,
             )
         if text is None:
             return terms
         speech = F.normalize(speech, dim=-1)
-        text = F.normalize(text.float(), dim=-1)
+        text = F.normalize(text, dim=-1)
         if "contrastive" in self.terms:
             positives = POSITIVES[self.hparams.positives](styles)
             terms["contrastive"] = losses.contrastive_loss(
@@ -377,7 +409,7 @@ class StyleRetrievalBrain(sb.Brain):
         with torch.no_grad():
             for style in sorted(set(styles)):
                 rows = self.embed_text(bank.prompts(style))
-                rows = F.normalize(rows.float(), dim=-1)
+                rows = F.normalize(rows, dim=-1)
                 queries[style] = rows.mean(dim=0).cpu().numpy()
         return mean_average_precision(embeddings, styles, queries)
 

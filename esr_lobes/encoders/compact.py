@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from speechbrain.lobes.features import Fbank
 from torch import nn
 
-from esr_lobes.augment import SpecMask
+from esr_lobes.augment import BandColour, SpecMask
 from esr_lobes.pooling import length_to_mask
 
 SAMPLE_RATE = 16000
@@ -184,9 +184,9 @@ class CompactEncoder(nn.Module):
     """Turns clips into one vector each: log-mel, residual blocks, pooling.
 
     Silence around a clip is cut off, levels are kept (a loud voice is not
-    a soft one). In training mode a random stretch of long clips is taken
-    and holes are cut into the frames; in evaluation mode whole clips are
-    read, each as if it were alone.
+    a soft one). In training mode a random stretch of long clips is taken,
+    its bands are moved and coloured, and holes are cut into it; in
+    evaluation mode whole clips are read, each as if it were alone.
 
     Arguments
     ---------
@@ -203,6 +203,11 @@ class CompactEncoder(nn.Module):
         See :class:`LogMel`.
     crop_frames : int
         Longest stretch of 10 ms frames seen in training. 0 sees all.
+    max_band_shift : int
+        Most bands that training moves the spectrum up or down.
+    band_gain_db : float
+        How much training colours the spectrum, a standard deviation; see
+        :class:`esr_lobes.augment.BandColour`.
     n_time_masks, max_time_share, n_band_masks, max_band_share
         See :class:`esr_lobes.augment.SpecMask`.
 
@@ -218,11 +223,13 @@ class CompactEncoder(nn.Module):
     def __init__(
         self,
         n_mels=80,
-        channels=(24, 48, 96, 192),
+        channels=(24, 48, 96, 256),
         frame_strides=(1, 2, 2, 1),
         dropout=0.3,
         trim_db=40.0,
         crop_frames=192,
+        max_band_shift=3,
+        band_gain_db=2.0,
         n_time_masks=2,
         max_time_share=0.15,
         n_band_masks=2,
@@ -236,6 +243,7 @@ class CompactEncoder(nn.Module):
             )
         self.features = LogMel(n_mels, trim_db)
         self.crop_frames = crop_frames
+        self.colour = BandColour(max_band_shift, band_gain_db / SPREAD_DB)
         self.mask = SpecMask(
             n_time_masks, max_time_share, n_band_masks, max_band_share
         )
@@ -286,7 +294,7 @@ class CompactEncoder(nn.Module):
         """
         x, counts = self.features(wavs, wav_lens)
         x, counts = self._crop(x, counts)
-        x = self.mask(x, counts)
+        x = self.mask(self.colour(x, counts), counts)
         x = F.pad(x, (0, 0, 0, -x.shape[1] % FRAME_MULTIPLE))
         x = x.transpose(1, 2).unsqueeze(1)
         x = self.stem_norm(self.stem(x)).relu()

@@ -9,7 +9,14 @@ import math
 import pytest
 import torch
 
-from esr_lobes.augment import Chain, RandomGain, RandomSpeed, SpecMask
+from esr_lobes.augment import (
+    BandColour,
+    Chain,
+    PromptMix,
+    RandomGain,
+    RandomSpeed,
+    SpecMask,
+)
 
 
 def tone(hertz, n_samples, sample_rate=16000):
@@ -104,10 +111,64 @@ def test_spans_are_uniform_up_to_their_limit():
     assert abs(shares.mean() - 4.5 / 20) < 0.01
 
 
+def test_colour_shifts_whole_clips_and_repeats_the_outermost_band():
+    torch.manual_seed(0)
+    ramp = torch.arange(6.0).expand(200, 3, 6).clone()
+    ramp[:, 2] = 0.0
+    counts = torch.full((200,), 2)
+    out = BandColour(max_shift=2, spread=0.0)(ramp, counts)
+    assert out[:, 2].abs().max() == 0
+    assert torch.equal(out[:, 0], out[:, 1])
+    seen = {tuple(row.tolist()) for row in out[:, 0]}
+    assert seen == {
+        (2, 3, 4, 5, 5, 5),
+        (1, 2, 3, 4, 5, 5),
+        (0, 1, 2, 3, 4, 5),
+        (0, 0, 1, 2, 3, 4),
+        (0, 0, 0, 1, 2, 3),
+    }
+
+
+def test_colour_adds_straight_lines_between_points():
+    torch.manual_seed(0)
+    x, counts = torch.zeros(3000, 1, 7), torch.ones(3000).long()
+    out = BandColour(max_shift=0, spread=2.0, n_points=4)(x, counts)[:, 0]
+    assert abs(out[:, [0, 2, 4, 6]].std() - 2.0) < 0.1
+    middle = (out[:, [0, 2, 4]] + out[:, [2, 4, 6]]) / 2
+    assert torch.allclose(out[:, [1, 3, 5]], middle, atol=1e-5)
+
+
 def test_nothing_changes_in_evaluation_mode():
     wavs, lengths = torch.randn(3, 800), torch.tensor([1.0, 0.5, 0.2])
     for change in (RandomSpeed([2.0]), RandomGain(9.0)):
         out, out_lengths = change.eval()(wavs, lengths)
         assert torch.equal(out, wavs) and torch.equal(out_lengths, lengths)
     x = torch.randn(1, 9, 4)
+    assert torch.equal(BandColour().eval()(x, torch.tensor([9])), x)
     assert torch.equal(SpecMask(9, 0.9).eval()(x, torch.tensor([9])), x)
+
+
+def test_prompts_are_blended_within_their_span():
+    torch.manual_seed(0)
+    mix = PromptMix(n_prompts=3, noise=0.0, dropout=0.0)
+    x = torch.eye(3).repeat(200, 1, 1)
+    blends = mix(x)
+    assert torch.allclose(blends.sum(dim=1), torch.ones(200), atol=1e-6)
+    n_used = (blends > 0).sum(dim=1)
+    assert sorted(set(n_used.tolist())) == [1, 2, 3]
+
+
+def test_the_blur_is_as_long_as_asked():
+    torch.manual_seed(0)
+    x = 5.0 * torch.ones(400, 1, 64)
+    blur = PromptMix(n_prompts=1, noise=0.5, dropout=0.0)(x) - x[:, 0]
+    share = blur.norm(dim=-1) / x[:, 0].norm(dim=-1)
+    assert abs(share.mean().item() - 0.5) < 0.02
+
+
+def test_the_blend_follows_the_seed():
+    x = torch.rand(4, 3, 8)
+    torch.manual_seed(1)
+    first = PromptMix(n_prompts=3)(x)
+    torch.manual_seed(1)
+    assert torch.equal(PromptMix(n_prompts=3)(x), first)
