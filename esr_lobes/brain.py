@@ -6,6 +6,7 @@ Authors
 
 import random
 from collections import defaultdict
+from numbers import Real
 from typing import NamedTuple
 
 import speechbrain as sb
@@ -16,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esr_lobes import losses
 from esr_lobes.metrics import mean_average_precision
+from esr_lobes.pages import PageError
 
 logger = get_logger(__name__)
 
@@ -72,12 +74,7 @@ class StyleRetrievalBrain(sb.Brain):
         if missing:
             raise ValueError(f"modules lack {', '.join(missing)}")
         self.styles = self.hparams.train_prompts.styles
-        n_outputs = self.modules.classifier[-1].out_features
-        if n_outputs != len(self.styles):
-            raise ValueError(
-                f"The classifier has {n_outputs} outputs, the prompt bank "
-                f"{len(self.styles)} styles: set n_styles to that."
-            )
+        self._check_page()
         self.average = self._make_average()
         text_encoder = self.modules.text_encoder
         if text_encoder.is_frozen:
@@ -85,6 +82,27 @@ class StyleRetrievalBrain(sb.Brain):
             text_encoder.warm(self.hparams.valid_prompts.all_prompts())
         elif self.checkpointer is not None:
             self.checkpointer.add_recoverable("text_encoder", text_encoder)
+
+    def _check_page(self):
+        """Raises a PageError on values that could only fail later."""
+        page = self.hparams
+        n_outputs = self.modules.classifier[-1].out_features
+        if n_outputs != len(self.styles):
+            raise PageError(
+                f"The classifier has {n_outputs} outputs, the prompt bank "
+                f"{page.train_prompts.name} has {len(self.styles)} styles: "
+                f'add --recipe="{{n_styles: {len(self.styles)}}}"'
+            )
+        if page.positives not in POSITIVES:
+            raise PageError(
+                f"positives is {' or '.join(POSITIVES)}, not {page.positives!r}"
+            )
+        for name in ("loss_weights", "start_epochs"):
+            for term in self.TERMS:
+                if not isinstance(getattr(page, name).get(term), Real):
+                    raise PageError(f"{name}: {term} must be a number")
+        if not 0 <= page.ema_decay < 1:
+            raise PageError(f"ema_decay is from 0 to 1, not {page.ema_decay}")
 
     def _make_average(self):
         """Returns a running average of the weights, or None."""
@@ -205,13 +223,16 @@ class StyleRetrievalBrain(sb.Brain):
         """
         try:
             super().on_fit_start()
-        except (RuntimeError, ValueError) as error:
-            if "size" not in str(error) and "key" not in str(error):
+        except (RuntimeError, ValueError, KeyError) as error:
+            if (
+                not self.checkpointer
+                or not self.checkpointer.list_checkpoints()
+            ):
                 raise
             raise CheckpointError(
                 f"The checkpoint in {self.checkpointer.checkpoints_dir} is "
-                "of another shape than this page: give another "
-                f"output_folder, or remove the checkpoint. ({error})"
+                "damaged or of another shape than this page: give another "
+                f"output_folder, or remove it. ({error})"
             ) from error
 
     def compute_forward(self, batch, stage):

@@ -7,8 +7,10 @@ Authors
  * The esr_lobes contributors
 """
 
+import inspect
 import io
 import os
+import pydoc
 import shutil
 from datetime import date
 from pathlib import Path
@@ -19,15 +21,15 @@ from safetensors.torch import save_file
 
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.files import write_text
+from esr_lobes.opening import WEIGHTS
 
-TOWERS = (
+MODULES = (
     "speech_encoder",
     "speech_projection",
     "text_encoder",
     "text_projection",
 )
 TEXT_FOLDER = "text_backbone"
-WEIGHTS = "weights.safetensors"
 PAGE = "hyperparams.yaml"
 
 
@@ -52,7 +54,7 @@ def export_retriever(folder, flat_page, brain):
     new.mkdir(parents=True)
     brain.modules.eval()
     tensors = {}
-    for name in TOWERS:
+    for name in MODULES:
         module = brain.tower(name)
         if name == "text_encoder":
             module.save(new / TEXT_FOLDER)
@@ -72,7 +74,7 @@ def export_retriever(folder, flat_page, brain):
 
 
 def retriever_page(flat_page):
-    """Returns the page of a retriever: its towers, without the training.
+    """Returns the page of a retriever: its modules, without the training.
 
     Arguments
     ---------
@@ -93,14 +95,14 @@ def retriever_page(flat_page):
     page["max_seconds"] = float(trained["max_seconds"])
     page["hop_seconds"] = float(trained["max_seconds"]) / 2
     page["min_seconds"] = 0.1
-    for name in TOWERS:
-        page[name] = modules[name]
+    for name in MODULES:
+        page[name] = _spelt_out(modules[name])
     text = page["text_encoder"]
     text["source"] = _reference(f"<folder>/{TEXT_FOLDER}")
     text["is_frozen"] = True
     text["local_files_only"] = True
     page["modules"] = CommentedMap(
-        {name: _reference(f"<{name}>") for name in TOWERS}
+        {name: _reference(f"<{name}>") for name in MODULES}
     )
     stream = io.StringIO()
     YAML().dump(page, stream)
@@ -109,6 +111,20 @@ def retriever_page(flat_page):
         "# EncoderRetriever.from_hparams(source=THIS_FOLDER)\n"
         + stream.getvalue()
     )
+
+
+def _spelt_out(node):
+    """Returns a ``!new:`` node that names every argument with its value.
+
+    A retriever must stay what it is when a default changes.
+    """
+    target = pydoc.locate(node.tag.value.removeprefix("!new:"))
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name not in node and parameter.default is not parameter.empty:
+            default = parameter.default
+            is_list = isinstance(default, tuple)
+            node[name] = list(default) if is_list else default
+    return node
 
 
 def _reference(text):
@@ -125,7 +141,7 @@ def write_card(folder, flat_page, card, report=None):
     flat_page : str
         The page of the training.
     card : dict
-        ``corpus``, ``licence`` (of the data) and ``notes``.
+        ``corpus``, ``licence`` (of the data) and ``speakers``.
     report : Report
         Of the test split, if there was one.
     """
@@ -135,7 +151,7 @@ def write_card(folder, flat_page, card, report=None):
         seed=trained["seed"],
         date=date.today().isoformat(),
         metrics=str(report) if report else "Not evaluated.",
-        **card,
+        **{"speakers": "Not evaluated on a test split."} | card,
     )
     write_text(Path(folder) / "README.md", text)
 
@@ -161,7 +177,7 @@ for hit in retriever.search("an exhausted, flat voice", k=5):
 * Trained on: {corpus}
 * Licence of the data: {licence}
 * Page: `{name}`, seed {seed}, written on {date}
-* {notes}
+* {speakers}
 
 It judges acted or synthetic styles like those it heard in training; it does
 not read minds, and a score is a similarity, not a diagnosis. Do not use it to

@@ -4,6 +4,9 @@ Authors
  * The esr_lobes contributors
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +15,14 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
 from esr_lobes.audio import SAMPLE_RATE
-from esr_lobes.brain import StyleRetrievalBrain
+from esr_lobes.brain import CheckpointError, StyleRetrievalBrain
 from esr_lobes.datasets import ClipReader, make_dataset
 from esr_lobes.evaluation import evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
 from esr_lobes.files import write_text
 from esr_lobes.inference import EncoderRetriever
 from esr_lobes.manifests import ManifestError, read_manifest
-from esr_lobes.pages import load_page
+from esr_lobes.pages import PageError, load_page
 from esr_lobes.prompts import PromptBank
 
 logger = get_logger(__name__)
@@ -148,6 +151,9 @@ def train(run):
         After training, its best checkpoint recovered.
     """
     hparams = run.hparams
+    if hparams["number_of_epochs"] < 1 or hparams["batch_size"] < 1:
+        raise PageError("number_of_epochs and batch_size are at least 1")
+    _check_record(run)
     reader = ClipReader(SAMPLE_RATE, hparams["cache_gib"])
     styles = hparams["train_prompts"].styles
     rows = {split: read_split(run, split) for split in ("train", "valid")}
@@ -187,6 +193,89 @@ def train(run):
     return brain
 
 
+def _check_record(run):
+    """Refuses to go on with a training of other clips or another aim.
+
+    Weights that have heard the speakers of a new test split would be judged
+    as if they had not.
+    """
+    hparams = run.hparams
+    keys = ("seed", "train_bank", "positives", "loss_weights", "start_epochs")
+    record = {key: _plain(hparams[key]) for key in keys}
+    for split in ("train", "valid"):
+        manifest = Path(manifest_folder(run)) / f"{split}.csv"
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        record[f"{split}.csv"] = digest
+    path = Path(hparams["output_folder"]) / "training.json"
+    if hparams["checkpointer"].list_checkpoints() and path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in record if old.get(key) != record[key]]
+        if changed:
+            raise CheckpointError(
+                f"{path.parent} holds a training with other "
+                f"{', '.join(changed)}: give another --output_folder, or "
+                "remove it to begin anew."
+            )
+    if if_main_process():
+        write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _plain(value):
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def judging_banks(train_bank):
+    """Returns the prompt banks that a trained retriever is asked with.
+
+    Arguments
+    ---------
+    train_bank : PromptBank
+        What it learned from.
+
+    Returns
+    -------
+    list of PromptBank
+        That bank, and the held-out one unless they share prompts.
+    """
+    held_out = PromptBank.load("held_out")
+    if train_bank.overlap(held_out):
+        return [train_bank]
+    return [train_bank, held_out]
+
+
+def heard_speakers(train_rows, test_rows):
+    """Returns a sentence on which test speakers were heard in training.
+
+    Arguments
+    ---------
+    train_rows, test_rows : list of dict
+        Rows of the manifests.
+
+    Returns
+    -------
+    str
+        For the model card.
+
+    Example
+    -------
+    >>> rows = [{"speaker": "ann"}], [{"speaker": "bob"}]
+    >>> heard_speakers(*rows)
+    'No speaker of the test split (1 in all) was heard in training.'
+    """
+    trained = {row["speaker"] for row in train_rows}
+    tested = {row["speaker"] for row in test_rows}
+    both = sorted(trained & tested)
+    if both:
+        return (
+            f"Of {len(tested)} speakers of the test split, {len(both)} were "
+            "heard in training: figures on new speakers will be lower."
+        )
+    return (
+        f"No speaker of the test split ({len(tested)} in all) was heard in "
+        "training."
+    )
+
+
 def export_and_evaluate(run, brain, card):
     """Writes the retriever, opens it as a user would, and judges it.
 
@@ -197,8 +286,7 @@ def export_and_evaluate(run, brain, card):
     brain : StyleRetrievalBrain
         From :func:`train`.
     card : dict
-        What the model card says of the data: ``corpus``, ``licence``,
-        ``notes``.
+        What the model card says of the data: ``corpus``, ``licence``.
 
     Returns
     -------
@@ -214,7 +302,10 @@ def export_and_evaluate(run, brain, card):
         retriever = EncoderRetriever.from_hparams(
             source=str(source), run_opts={"device": str(brain.device)}
         )
-        banks = [PromptBank.load("train"), PromptBank.load("held_out")]
+        banks = judging_banks(run.hparams["train_prompts"])
+        card = card | {
+            "speakers": heard_speakers(read_split(run, "train"), rows)
+        }
         report = evaluate_retriever(
             retriever, rows, banks, out_folder=folder / "evaluation"
         )

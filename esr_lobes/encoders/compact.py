@@ -260,7 +260,6 @@ class CompactEncoder(nn.Module):
         self.width = 4 * channels[-1]
         self.norm = nn.BatchNorm1d(self.width)
         self.dropout = nn.Dropout(dropout)
-        self.to(memory_format=torch.channels_last)
 
     def _crop(self, x, counts):
         """Returns a random stretch of each clip longer than the limit."""

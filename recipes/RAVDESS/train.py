@@ -19,7 +19,6 @@ from esr_lobes.errors import one_line_errors
 CARD = {
     "corpus": "RAVDESS, spoken clips (Livingstone and Russo, 2018)",
     "licence": "CC BY-NC-SA 4.0",
-    "notes": "Speakers of the test split were not heard in training.",
 }
 
 

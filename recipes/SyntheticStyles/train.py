@@ -18,9 +18,9 @@ from esr_lobes import training
 from esr_lobes.errors import one_line_errors
 
 CARD = {
-    "corpus": "sentences of our own, spoken by eSpeak NG in several styles",
+    "corpus": "sentences spoken by eSpeak NG in nine styles (a demonstration: "
+    "it knows a synthesiser, not people)",
     "licence": "free of rights, made by the recipe itself",
-    "notes": "A demonstration: it knows a synthesiser, not people.",
 }
 
 

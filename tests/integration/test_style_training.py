@@ -4,15 +4,18 @@ Authors
  * The esr_lobes contributors
 """
 
+import inspect
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from esr_lobes import EncoderRetriever, cli, training
 from esr_lobes.brain import CheckpointError
+from esr_lobes.encoders.compact import CompactEncoder
 from esr_lobes.manifests import write_manifest
 from esr_lobes.pages import PageError
 
@@ -105,7 +108,7 @@ def trained(corpus, tmp_path_factory, tiny_text_backbone):
         for name, module in run.hparams["modules"].items()
     }
     brain = training.train(run)
-    card = {"corpus": "tones", "licence": "none", "notes": "A test."}
+    card = {"corpus": "tones", "licence": "none"}
     report = training.export_and_evaluate(run, brain, card)
     return folder, run, brain, before, report
 
@@ -156,7 +159,9 @@ def test_the_export_gives_the_embeddings_of_the_brain(trained, corpus):
         normalize(text, dim=-1),
         atol=1e-6,
     )
-    assert "seed 1986" in (source / "README.md").read_text()
+    card = (source / "README.md").read_text()
+    assert "seed 1986" in card
+    assert "Of 4 speakers of the test split, 4 were heard" in card
     names = {path.name for path in source.iterdir()}
     assert names == {
         "README.md",
@@ -220,6 +225,74 @@ def test_a_killed_training_goes_on_to_the_same_numbers(
         for name in ("whole", "broken")
     ]
     assert logs[0] == logs[1]
+
+
+def test_weights_that_heard_other_clips_are_not_gone_on_with(
+    corpus, tmp_path, tiny_text_backbone
+):
+    """They may have heard the speakers of the new test split."""
+    options = ("--number_of_epochs=1",)
+    training.train(open_run(corpus, tmp_path, tiny_text_backbone, *options))
+    run = open_run(corpus, tmp_path, tiny_text_backbone, *options)
+    write_manifest(tmp_path / "manifests" / "train.csv", corpus[1][5:20])
+    with pytest.raises(CheckpointError, match="other train.csv"):
+        training.train(run)
+    run = open_run(corpus, tmp_path, tiny_text_backbone, *options, "--seed=5")
+    with pytest.raises(CheckpointError, match="other seed"):
+        training.train(run)
+
+
+def test_a_damaged_checkpoint_says_so(corpus, tmp_path, tiny_text_backbone):
+    options = ("--number_of_epochs=1",)
+    training.train(open_run(corpus, tmp_path, tiny_text_backbone, *options))
+    for path in (tmp_path / "checkpoints").rglob("speech_encoder.ckpt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    run = open_run(corpus, tmp_path, tiny_text_backbone, "--number_of_epochs=2")
+    with pytest.raises(CheckpointError, match="damaged"):
+        training.train(run)
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--positives=same_stile", "same_style or pair"),
+        ("--start_epochs={contrastive: soon}", "contrastive must be a numb"),
+        ("--number_of_epochs=0", "at least 1"),
+        ("--ema_decay=2", "from 0 to 1"),
+    ],
+)
+def test_values_that_could_only_fail_later(
+    corpus, tmp_path, tiny_text_backbone, option, message
+):
+    with pytest.raises(PageError, match=message):
+        training.train(open_run(corpus, tmp_path, tiny_text_backbone, option))
+
+
+def test_another_bank_is_the_one_that_is_asked(
+    corpus, tmp_path, tiny_text_backbone
+):
+    bank = tmp_path / "mine.yaml"
+    bank.write_text(
+        "templates: ['a {} voice']\n"
+        "styles: {calm: [calm], happy: [happy], fast: [fast]}\n"
+    )
+    options = ("--number_of_epochs=1", f"--train_bank={bank}")
+    run = open_run(corpus, tmp_path / "a", tiny_text_backbone, *options)
+    with pytest.raises(PageError, match="n_styles: 3"):
+        training.train(run)
+    run.hparams["modules"]["classifier"][-1] = torch.nn.Linear(128, 3)
+    brain = training.train(run)
+    report = training.export_and_evaluate(
+        run, brain, {"corpus": "tones", "licence": "none"}
+    )
+    assert "mine" in report.numbers["systems"]
+
+
+def test_the_exported_page_spells_out_every_argument(trained):
+    page = YAML().load(trained[0] / "retriever" / "hyperparams.yaml")
+    encoder = page["speech_encoder"]
+    parameters = inspect.signature(CompactEncoder).parameters
+    assert set(encoder) == set(parameters)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(

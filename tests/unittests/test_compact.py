@@ -160,3 +160,14 @@ def test_bfloat16_is_near_full_precision(encoder):
 def test_blocks_and_strides_must_agree():
     with pytest.raises(ValueError, match="one of each a block"):
         CompactEncoder(channels=[8, 8], frame_strides=[1])
+
+
+@pytest.mark.parametrize("channels", [[4, 8], [8, 8], [12, 12]])
+def test_few_channels_learn(channels):
+    """With the memory laid out channels-last, torch 2.11 broke its heap."""
+    torch.manual_seed(0)
+    encoder = CompactEncoder(channels=channels, frame_strides=[1, 2]).train()
+    for _ in range(3):
+        wavs = 0.1 * torch.randn(8, 32000)
+        encoder(wavs, torch.rand(8) / 2 + 0.5).pow(2).sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
