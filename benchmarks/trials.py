@@ -22,12 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from esr_lobes.metrics import score_clips, unit_rows
+from esr_lobes.trial_files import read_trials, write_trials
 from esr_lobes.trials import (
     DEFAULT_KS,
     evaluate_trials,
     make_trials,
-    read_trials,
-    write_trials,
 )
 
 

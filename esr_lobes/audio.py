@@ -24,6 +24,8 @@ import soundfile
 import soxr
 import torch
 
+from esr_lobes.errors import MendableError
+
 SAMPLE_RATE = 16000
 """The rate every model here listens at, in Hz."""
 
@@ -46,6 +48,7 @@ _RUN_UP_SECONDS = {"MP3": 1.0}
 
 ADVICE = {
     "missing": "check the path",
+    "odd name": "rename it in UTF-8",
     "empty": "remove it or fetch it again",
     "corrupt": "fetch it again or convert it to WAV or FLAC "
     "(for example: ffmpeg -i FILE FILE.wav)",
@@ -69,7 +72,7 @@ _UNKNOWN_BYTES = 0x7FFFF000
 _UNKNOWN_FRAMES = 1 << 62
 
 
-class AudioError(ValueError):
+class AudioError(MendableError):
     """An audio file that cannot be used, why, and what to do.
 
     Arguments
@@ -114,17 +117,20 @@ def _opened(path):
     """Gives the open file; turns every failure to read into AudioError."""
     path = os.fspath(path)
     if not os.path.isfile(path):
-        detail = "it is a folder" if os.path.isdir(path) else "no such file"
-        raise AudioError(path, "missing", detail)
+        raise AudioError(path, "missing", _what_instead(path))
     if not os.access(path, os.R_OK):
         raise AudioError(path, "missing", "no permission to read it")
     if os.path.getsize(path) == 0:
         raise AudioError(path, "empty", "zero bytes")
     try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        # libsndfile could open it, but no manifest or report could name it
+        raise AudioError(path, "odd name", repr(os.fsencode(path))) from error
+    try:
         file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, TypeError, UnicodeError) as error:
-        # TypeError: a suffix that means headerless data (.raw);
-        # UnicodeError: a name that is not valid in the system's encoding.
+    except (soundfile.SoundFileError, TypeError) as error:
+        # TypeError: a suffix that means headerless data (.raw)
         raise AudioError(path, "corrupt", _words(error)) from error
     with file:
         if file.frames >= _UNKNOWN_FRAMES:
@@ -135,6 +141,17 @@ def _opened(path):
             yield file
         except soundfile.SoundFileError as error:
             raise AudioError(path, "corrupt", _words(error)) from error
+
+
+def _what_instead(path):
+    """What is where a file should be."""
+    if os.path.isdir(path):
+        return "it is a folder"
+    if os.path.exists(path):
+        return "a pipe or device, no regular file"
+    if os.path.islink(path):
+        return f"a link to {os.readlink(path)}, where nothing is"
+    return "no such file or folder"
 
 
 def _words(error):
@@ -329,8 +346,8 @@ def check(path, min_seconds=0.1, silence_db=-60.0):
     Raises
     ------
     AudioError
-        The first of: missing, empty, corrupt, not finite, truncated,
-        too short, silent.
+        The first of: missing, empty, odd name, corrupt, not finite,
+        truncated, too short, silent.
 
     Example
     -------
@@ -389,7 +406,7 @@ def find_audio(sources):
     Raises
     ------
     AudioError
-        If a source does not exist, or a folder holds no audio.
+        If a source is neither file nor folder, or a folder holds no audio.
 
     Example
     -------
@@ -409,10 +426,10 @@ def find_audio(sources):
                 suffixes = " ".join(sorted(SUFFIXES))
                 detail = f"no file in this folder ends in {suffixes}"
                 raise AudioError(source, "missing", detail)
-        elif os.path.exists(source):
+        elif os.path.isfile(source):
             paths = [source]
         else:
-            raise AudioError(source, "missing", "no such file or folder")
+            raise AudioError(source, "missing", _what_instead(source))
         for path in paths:
             found.setdefault(os.path.abspath(path), os.path.normpath(path))
     return sorted(found.values())

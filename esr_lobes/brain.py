@@ -16,6 +16,7 @@ from speechbrain.utils.logger import get_logger
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esr_lobes import losses
+from esr_lobes.errors import MendableError
 from esr_lobes.metrics import mean_average_precision
 from esr_lobes.pages import PageError
 
@@ -27,7 +28,7 @@ POSITIVES = {
 }
 
 
-class CheckpointError(ValueError):
+class CheckpointError(MendableError):
     """A checkpoint that does not belong to the page that is run."""
 
 
@@ -101,6 +102,9 @@ class StyleRetrievalBrain(sb.Brain):
             for term in self.TERMS:
                 if not isinstance(getattr(page, name).get(term), Real):
                     raise PageError(f"{name}: {term} must be a number")
+        for name in ("lr", "discriminator_lr", "weight_decay"):
+            if getattr(page, name) < 0:
+                raise PageError(f"{name} is not below 0")
         if not 0 <= page.ema_decay < 1:
             raise PageError(f"ema_decay is from 0 to 1, not {page.ema_decay}")
 

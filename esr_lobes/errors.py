@@ -1,37 +1,22 @@
-"""How a command ends on what its user can mend.
+"""Errors that a user can mend, and how a command ends on them.
 
 Authors
  * The esr_lobes contributors
 """
 
+import logging
 import sys
 from functools import wraps
 
-from speechbrain.utils.logger import get_logger
+logger = logging.getLogger(__name__)
 
-from esr_lobes.audio import AudioError
-from esr_lobes.brain import CheckpointError
-from esr_lobes.manifests import ManifestError
-from esr_lobes.pages import PageError
-from esr_lobes.preparation import PreparationError
-from esr_lobes.prompts import PromptBankError
-from esr_lobes.safety import UnsafePageError, WeightsError
-from esr_lobes.trials import TrialsError
 
-MENDABLE = (
-    AudioError,
-    CheckpointError,
-    FileNotFoundError,
-    ImportError,
-    ManifestError,
-    PageError,
-    PreparationError,
-    PromptBankError,
-    TrialsError,
-    UnsafePageError,
-    WeightsError,
-)
-logger = get_logger(__name__)
+class MendableError(ValueError):
+    """What the user can put right; says what is wrong, where, what to do."""
+
+
+MENDABLE = (MendableError, FileNotFoundError, ImportError)
+"""What ends a command with one line instead of a trace."""
 
 
 def one_line_errors(function):

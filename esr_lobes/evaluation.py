@@ -12,11 +12,10 @@ Authors
 
 import numpy as np
 
+from esr_lobes.bootstrap import bootstrap_ranking, bootstrap_recall
 from esr_lobes.metrics import (
     DURATION_EDGES,
     as_array,
-    bootstrap_ranking,
-    bootstrap_recall,
     chance_metrics,
     chance_recall,
     mean_over_styles,

@@ -62,7 +62,8 @@ def export_retriever(folder, flat_page, brain):
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
     save_file(tensors, new / WEIGHTS)
-    write_text(new / PAGE, retriever_page(flat_page))
+    pooling = brain.tower("text_encoder").pooling
+    write_text(new / PAGE, retriever_page(flat_page, pooling))
     if folder.exists():
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
@@ -73,13 +74,15 @@ def export_retriever(folder, flat_page, brain):
         os.replace(new, folder)
 
 
-def retriever_page(flat_page):
+def retriever_page(flat_page, pooling):
     """Returns the page of a retriever: its modules, without the training.
 
     Arguments
     ---------
     flat_page : str
         The page of a training, without references.
+    pooling : str
+        What the text encoder does, ``mean`` or ``first``.
 
     Returns
     -------
@@ -99,6 +102,7 @@ def retriever_page(flat_page):
         page[name] = _spelt_out(modules[name])
     text = page["text_encoder"]
     text["source"] = _reference(f"<folder>/{TEXT_FOLDER}")
+    text["pooling"] = pooling
     text["is_frozen"] = True
     text["local_files_only"] = True
     page["modules"] = CommentedMap(

@@ -5,6 +5,7 @@ Authors
 """
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -175,10 +176,15 @@ class SearchIndex:
         Raises
         ------
         ValueError
-            If shapes do not fit, k is not positive or a query not finite.
+            If shapes do not fit, k is no positive whole number, the
+            threshold no number or a query not finite.
         """
-        if k < 1:
-            raise ValueError(f"k must be positive, not {k}")
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"k must be positive and whole, not {k!r}")
+        # Compared with itself, because no score reaches NaN.
+        is_number = isinstance(threshold, Real) and threshold == threshold
+        if threshold is not None and not is_number:
+            raise ValueError(f"threshold must be a number, not {threshold!r}")
         n_axes = 1 if np.ndim(queries) == 1 else 2
         queries = self._checked(queries, n_axes)
         if n_axes == 1:

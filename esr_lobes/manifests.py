@@ -31,6 +31,7 @@ import re
 from collections import Counter
 from numbers import Real
 
+from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
 
 COLUMNS = (
@@ -53,10 +54,13 @@ MAX_PROBLEMS = 10
 
 
 _ROOT = re.compile(r"^(?:\{data_root\}|\$data_root|\$\{data_root\})(?=[/\\])")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_CHANNEL = re.compile(r"\d+", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACEHOLDER = re.compile(r"\$[\w.]+")  # what SpeechBrain would replace
 
 
-class ManifestError(ValueError):
+class ManifestError(MendableError):
     """A manifest that cannot be used, with line numbers and what to do."""
 
 
@@ -160,8 +164,9 @@ def read_manifest(path, data_root=None, styles=None, is_checked=True):
     ------
     ManifestError
         If anything is wrong: the header, a number, a time, an ID that comes
-        twice, a style that is not allowed, a file that is not there. Lists
-        the first problems with their lines.
+        twice, a control character, a style that is not allowed, a path that
+        leaves data_root, a file that is not there. Lists the first problems
+        with their lines.
 
     Example
     -------
@@ -244,18 +249,21 @@ def _typed(cells):
     for key in ("ID", "wav", "speaker", "style"):
         if not row[key]:
             wrong.append(f"no {key}")
+        if _CONTROL.search(row[key]):
+            wrong.append(f"{key} {row[key]!r} holds a control character")
+        elif key != "wav" and row[key] != row[key].strip():
+            wrong.append(f"{key} '{row[key]}' begins or ends with a blank")
+    if _ROOT.match(row["wav"]) and _is_outside(_ROOT.sub("", row["wav"])[1:]):
+        wrong.append(f"{row['wav']} leaves data_root; give the whole path")
     for key in ("duration", "start", "stop"):
-        try:
-            row[key] = float(row[key])
-        except ValueError:
-            row[key] = math.nan
+        is_number = _NUMBER.fullmatch(row[key])
+        row[key] = float(row[key]) if is_number else math.nan
         if not math.isfinite(row[key]):
             wrong.append(f"{key} '{cells[key]}' is not a number of seconds")
-    try:
-        row["channel"] = int(row["channel"]) if row["channel"] else None
-    except ValueError:
-        row["channel"] = -1
-    if row["channel"] is not None and row["channel"] < 0:
+    row["channel"] = None
+    if _CHANNEL.fullmatch(cells["channel"]):
+        row["channel"] = int(cells["channel"])
+    elif cells["channel"]:
         wrong.append(
             f"channel '{cells['channel']}' is neither empty nor 0, 1, ..."
         )
@@ -267,6 +275,12 @@ def _typed(cells):
             f"duration {duration:g} is not stop - start = {stop - start:g}"
         )
     return row, wrong
+
+
+def _is_outside(path):
+    """Whether a path, relative to some folder, leads out of it."""
+    parts = os.path.normpath(path.replace("\\", "/")).split("/")
+    return parts[0] in ("", "..")
 
 
 def _cell(key, value):

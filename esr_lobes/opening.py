@@ -1,17 +1,29 @@
-"""From the name of a retriever to a folder, and from its weights to modules.
+"""From the name of a retriever to its folder, and from its page to modules.
 
 Authors
  * The esr_lobes contributors
 """
 
+import difflib
 import os
 import re
+from collections.abc import Mapping
+from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path
 
+from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
+from speechbrain.utils.logger import get_logger
+from speechbrain.utils.run_opts import RunOptions
 
-from esr_lobes.safety import WeightsError
+from esr_lobes.audio import SAMPLE_RATE
+from esr_lobes.errors import MendableError
+from esr_lobes.pages import PageError
+
+logger = get_logger(__name__)
 
 WEIGHTS = "weights.safetensors"
 # All of a hub's repository that a retriever is made of; no code.
@@ -49,6 +61,10 @@ def find_folder(source, hparams_file, savedir, fetch_config):
     FileNotFoundError
         If there is no such folder and no such id, or a file is missing.
     """
+    if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
+        raise FileNotFoundError(
+            f"no retriever at {source!r}: give its folder or a hub id"
+        )
     source = os.fspath(source)
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -90,6 +106,30 @@ def _download(source, hparams_file, savedir, fetch_config):
     return Path(folder)
 
 
+def read_page(path):
+    """Returns the text of a page.
+
+    Arguments
+    ---------
+    path : Path
+        The page.
+
+    Returns
+    -------
+    str
+        Its text.
+
+    Raises
+    ------
+    PageError
+        If it is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PageError(f"{path} is not UTF-8: save it as such") from error
+
+
 def with_folder(page, overrides, folder):
     """Returns overrides with the page's ``folder`` set to where it lies.
 
@@ -109,76 +149,203 @@ def with_folder(page, overrides, folder):
 
     Raises
     ------
-    ValueError
-        If they are no YAML.
+    PageError
+        If page or overrides are no keys and values, or the path of the
+        folder would be taken for a reference.
+
+    Example
+    -------
+    >>> with_folder("'folder': .", "n: 2", Path("here"))
+    {'n': 2, 'folder': 'here'}
     """
     if isinstance(overrides, str):
         # As the loader reads them: tags are kept, nothing is built.
         try:
             overrides = YAML().load(overrides)
-        except YAMLError as error:
-            raise ValueError(f"overrides are not YAML: {error}") from error
-    overrides = dict(overrides or {})
-    if re.search(r"^folder\s*:", page, re.MULTILINE):
+        except (YAMLError, ValueError) as error:
+            raise PageError(f"overrides are not YAML: {error}") from error
+    if overrides is None:
+        overrides = {}
+    if not isinstance(overrides, Mapping):
+        raise PageError(f"overrides are no keys and values: {overrides!r}")
+    overrides = dict(overrides)
+    if "folder" in _keys(page):
+        if "<" in str(folder):
+            raise PageError(
+                f"a page takes a < in a path for a reference: rename {folder}"
+            )
         overrides.setdefault("folder", str(folder))
     return overrides
 
 
-def fill(modules, weights, path):
-    """Loads weights into modules, all or nothing.
+def _keys(page):
+    """Returns the keys at the root of a page."""
+    try:
+        document = YAML().compose(page)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise PageError(f"the page is not YAML: {error}") from error
+    if not isinstance(document, MappingNode):
+        raise PageError("the page is empty, or no keys and values")
+    for key, _ in document.value:
+        if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+            line = key.start_mark.line + 1
+            raise PageError(f"the page, line {line}: {key.value!r} is no name")
+    return [key.value for key, _ in document.value]
 
-    The text encoder has its own from its backbone's folder, unless the
-    weights name it.
+
+def build(page, overrides, name, must_match=True):
+    """Returns what a page makes.
 
     Arguments
     ---------
-    modules : dict
-        Modules by name.
-    weights : dict
-        Tensors by ``module.parameter``.
-    path : Path
-        Where they are from, for the message.
+    page : str
+        Its text. It can run code, unless it was checked.
+    overrides : dict
+        Values to lay over it.
+    name : str
+        What messages call it.
+    must_match : bool
+        Whether each override must name a key that the page has.
+
+    Returns
+    -------
+    dict
+        The objects by name.
 
     Raises
     ------
-    WeightsError
-        If one is missing, unexpected, of another shape or not finite.
+    PageError
+        If it cannot be built; what was the matter is in the message.
     """
-    named = {name.partition(".")[0] for name in weights}
-    expected = {
-        f"{name}.{key}": value
-        for name, module in modules.items()
-        if name != "text_encoder" or name in named
-        for key, value in module.state_dict().items()
+    known = _keys(page)
+    for key in overrides if must_match else ():
+        if key not in known and "<<" not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {known}"
+            raise PageError(f"{name}: no key {key!r} to override; {hint}")
+    try:
+        return load_hyperpyyaml(page, overrides, must_match)
+    except MendableError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        YAMLError,
+    ) as error:
+        # The loader puts what it was about to do before the reason.
+        reason = "; ".join(str(part) for part in error.args) or str(error)
+        reason = " ".join(reason.split())
+        raise PageError(f"{name} cannot be built: {reason}") from error
+
+
+def check_numbers(hparams, name="the page"):
+    """Returns nothing for numbers that a retriever can work with.
+
+    Arguments
+    ---------
+    hparams : dict
+        With sample_rate, embedding_size, max_seconds, hop_seconds and
+        min_seconds.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    PageError
+        Naming the number and what it should be.
+
+    Example
+    -------
+    >>> numbers = dict(sample_rate=16000, embedding_size=8, max_seconds=2.0)
+    >>> check_numbers(numbers | dict(hop_seconds=3.0, min_seconds=0.1))
+    Traceback (most recent call last):
+    esr_lobes.pages.PageError: the page: hop_seconds is 3.0, but must be \
+more than 0 and at most max_seconds
+    """
+    longest = hparams.get("max_seconds")
+    is_longest = _is_length(longest)
+    wanted = {
+        "sample_rate": (
+            lambda value: value == SAMPLE_RATE,
+            f"{SAMPLE_RATE}, the rate that the encoders take",
+        ),
+        "embedding_size": (
+            lambda value: (
+                isinstance(value, Integral)
+                and not isinstance(value, bool)
+                and value > 0
+            ),
+            "a whole number above 0",
+        ),
+        "max_seconds": (_is_length, "a number above 0"),
+        **{
+            key: (
+                lambda value: (
+                    _is_length(value) and (not is_longest or value <= longest)
+                ),
+                "more than 0 and at most max_seconds",
+            )
+            for key in ("hop_seconds", "min_seconds")
+        },
     }
-    faults = [
-        f"{len(names)} {fault} ({', '.join(sorted(names)[:5])}...)"
-        for fault, names in {
-            "missing": expected.keys() - weights.keys(),
-            "unexpected": weights.keys() - expected.keys(),
-            "of another shape": {
-                f"{name} {list(weights[name].shape)} for {list(value.shape)}"
-                for name, value in expected.items()
-                if name in weights and weights[name].shape != value.shape
-            },
-            "not finite": {
-                name
-                for name, value in weights.items()
-                if not value.isfinite().all()
-            },
-        }.items()
-        if names
-    ]
-    if faults:
-        raise WeightsError(
-            f"{path} and its page do not belong together: "
-            f"{'; '.join(faults)}. Export the retriever again."
+    for key, (is_good, text) in wanted.items():
+        if key not in hparams:
+            raise PageError(f"{name} needs {key}: {text}")
+        if not is_good(hparams[key]):
+            raise PageError(
+                f"{name}: {key} is {hparams[key]!r}, but must be {text}"
+            )
+
+
+def _is_length(value):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and isfinite(value) and value > 0
+
+
+def plain_values(hparams, needed):
+    """Returns what of a stranger's page is kept: what is needed, and data.
+
+    SpeechBrain also takes from a page how to run (``device``, ``jit``,
+    ``compile`` ...): that is for the caller to say, with ``run_opts``.
+
+    Arguments
+    ---------
+    hparams : dict
+        What the page made.
+    needed : collection of str
+        Names that are kept in any case.
+
+    Returns
+    -------
+    dict
+        Part of it.
+
+    Example
+    -------
+    >>> plain_values({"modules": {}, "jit": True, "note": "mine"}, ["modules"])
+    {'modules': {}, 'note': 'mine'}
+    """
+    refused = {*RunOptions().as_dict(), "audio_normalizer"}
+    ignored = sorted(refused & set(hparams))
+    if ignored:
+        logger.warning(
+            "the page's %s left aside: pass run_opts to say how to run",
+            ", ".join(ignored),
         )
-    for name, module in modules.items():
-        if name != "text_encoder" or name in named:
-            own = {
-                key.removeprefix(f"{name}."): value
-                for key, value in weights.items()
-                if key.startswith(f"{name}.")
-            }
-            module.load_state_dict(own)
+    return {
+        key: value
+        for key, value in hparams.items()
+        if key in needed or (key not in refused and _is_plain(value))
+    }
+
+
+def _is_plain(value):
+    """Whether a value is data all the way down."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, Real))

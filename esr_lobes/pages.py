@@ -14,14 +14,37 @@ import io
 import pydoc
 import re
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from esr_lobes.errors import MendableError
 
-class PageError(ValueError):
+KEYS, LIST, TEXT = "keys and values", "a list", "text"
+KINDS = {
+    KEYS: Mapping,
+    LIST: (list, tuple),
+    "True or False": bool,  # before Real: a bool is one
+    "a number": Real,
+    TEXT: str,
+}
+# What building a page raises on values that do not suit; the rest is ours.
+BUILD_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    YAMLError,
+)
+
+
+class PageError(MendableError):
     """A page, its parts or its overrides cannot be what was meant."""
 
 
@@ -49,9 +72,11 @@ def load_page(path, overrides=None, corpus=None):
     Raises
     ------
     FileNotFoundError
-        If there is no such page.
+        If there is no such page, or no file that it names.
     PageError
-        If the page cannot be read, or names a key that nobody reads.
+        If the page cannot be read or built, names a key that nobody reads,
+        or an override puts a value where keys are wanted, or text where a
+        number is.
 
     Example
     -------
@@ -76,11 +101,11 @@ def load_page(path, overrides=None, corpus=None):
     try:
         flat = resolve_references(_named(tree, path)).getvalue()
         hparams = load_hyperpyyaml(flat)
-    except (YAMLError, ValueError, TypeError) as error:
-        if isinstance(error, PageError):
+    except BUILD_ERRORS as error:
+        if isinstance(error, (PageError, FileNotFoundError)):
             raise
         text = " ".join(str(part) for part in error.args)
-        raise PageError(f"{path.name}: {text}") from error
+        raise PageError(f"{path.name}: {text or repr(error)}") from error
     return hparams, flat
 
 
@@ -100,10 +125,18 @@ def _read(path):
         with open(path, encoding="utf-8") as file:
             tree = YAML().load(file)
     except YAMLError as error:
-        raise PageError(f"{path} is no valid YAML: {error}") from error
+        words = _yaml_words(error)
+        raise PageError(f"{path} is no valid YAML: {words}") from error
     if not isinstance(tree, Mapping):
         raise PageError(f"{path} is empty or no mapping of keys to values.")
     return tree
+
+
+def _yaml_words(error):
+    """Returns what is wrong with a YAML text in one line, and where."""
+    mark = getattr(error, "problem_mark", None)
+    words = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"{words} (line {mark.line + 1})" if mark else words
 
 
 def _as_tree(overrides):
@@ -113,7 +146,8 @@ def _as_tree(overrides):
     try:
         tree = YAML().load(overrides)
     except YAMLError as error:
-        raise PageError(f"The overrides are no valid YAML: {error}") from error
+        words = _yaml_words(error)
+        raise PageError(f"The overrides are no valid YAML: {words}") from error
     if not isinstance(tree, Mapping):
         raise PageError(f"The overrides are no keys and values: {overrides}")
     return tree
@@ -140,6 +174,8 @@ def _lay_over(tree, changes, path, where=""):
         known = key in tree
         if not known and not open_body:
             raise PageError(_unknown(path, where, key, tree))
+        if known:
+            _refuse_other_kind(tree[key], value, path, f"{where}{key}")
         if (
             known
             and isinstance(value, Mapping)
@@ -151,18 +187,49 @@ def _lay_over(tree, changes, path, where=""):
             tree[key] = value
 
 
+def _refuse_other_kind(old, new, path, where):
+    """Raises a PageError if a value is put where another kind is wanted.
+
+    What is tagged becomes something else, and null leaves a thing out; both
+    pass. Text gives way to any plain value, such as a folder named 2024.
+    """
+    is_open = _tag(old) and not isinstance(old, Mapping)
+    wanted = None if is_open else _kind(old)
+    given = None if _tag(new) else _kind(new)
+    if None in (wanted, given) or wanted == given:
+        return
+    if wanted == TEXT and given not in (KEYS, LIST):
+        return
+    raise PageError(
+        f"{path.name}: {where} must be {wanted}, not {given}: {new}"
+    )
+
+
+def _kind(node):
+    """Returns in words what a plain value is; None if nothing or unknown."""
+    for kind, types in KINDS.items():
+        if isinstance(node, types):
+            return kind
+    return None
+
+
 def _check(node, path, where):
     """Raises a PageError if some key below this node is read by nobody."""
+    tag = _tag(node)
+    if tag.startswith("!include:"):
+        body = node if isinstance(node, (Mapping, list)) else node.value
+        if body and not isinstance(body, Mapping):
+            raise PageError(
+                f"{path.name}: {where}{tag} takes {KEYS}, not {body}"
+            )
+        _check_part(body or {}, tag.removeprefix("!include:"), path, where)
     if isinstance(node, list):
         for i, value in enumerate(node):
             _check(value, path, f"{where}[{i}] ")
         return
     if not isinstance(node, Mapping):
         return
-    tag = _tag(node)
-    if tag.startswith("!include:"):
-        _check_part(node, tag.removeprefix("!include:"), path, where)
-    elif tag.startswith(("!new:", "!name:", "!apply:")):
+    if tag.startswith(("!new:", "!name:", "!apply:")):
         _check_arguments(node, tag.split(":", 1)[1], path, where)
     for key, value in node.items():
         _check(value, path, f"{where}{key}: ")
@@ -178,6 +245,7 @@ def _check_part(body, filename, path, where):
             known = [*part, *needs]
             raise PageError(_unknown(part_path, where, key, known))
         old = part.get(key)
+        _refuse_other_kind(old, value, part_path, f"{where}{key}")
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             _lay_over(old, value, part_path, f"{where}{key}: ")
     missing = [key for key in needs if key not in body]

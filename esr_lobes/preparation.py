@@ -17,6 +17,7 @@ from functools import partial
 from tqdm import tqdm
 
 from esr_lobes import audio
+from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
 from esr_lobes.manifests import csv_text, manifest_text, refuse
 
@@ -24,7 +25,7 @@ SKIPS_FILE = "skipped.csv"
 RECORD_FILE = "prepared.json"
 
 
-class PreparationError(ValueError):
+class PreparationError(MendableError):
     """A corpus, or a way to split it, that cannot be prepared."""
 
 
@@ -145,7 +146,8 @@ def fingerprint(paths, root):
     """
     lines = []
     for path in paths:
-        stat = os.stat(path)
+        # A dangling link has no target to ask; check_clips will list it.
+        stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
         name = os.path.relpath(path, root)
         lines.append(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}\n")
     text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")

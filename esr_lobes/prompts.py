@@ -21,6 +21,8 @@ from pathlib import Path
 
 import yaml
 
+from esr_lobes.errors import MendableError
+
 SLOT = "{}"
 FOLDER = Path(__file__).parent / "data"
 BANKS = {
@@ -40,7 +42,7 @@ _VOWEL_SOUND = re.compile(
 )
 
 
-class PromptBankError(ValueError):
+class PromptBankError(MendableError):
     """A prompt bank that cannot be used, with what to change in it."""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from esr_lobes.files import write_text
-from esr_lobes.trials import write_trials
+from esr_lobes.trial_files import write_trials
 
 FORMAT = "esr_lobes report 1"
 RANDOM = "random embeddings"

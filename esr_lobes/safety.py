@@ -7,7 +7,10 @@ references would already run ``!include`` and ``!applyref``; then with its
 references and overrides resolved, which is the text the loader builds from
 and where quotes are gone and joined strings have become new values.
 
-The page of a stranger can still be large or slow; it cannot run code.
+What stands in few lines for more than a machine holds is refused as well,
+see :mod:`esr_lobes.limits`; the modules themselves are as large as their
+numbers say. Links are followed, because a hub's cache is made of them: who
+may write links into a folder is trusted with what they lead to.
 
 Authors
  * The esr_lobes contributors
@@ -15,16 +18,17 @@ Authors
 
 import copy
 import json
-import os
 import re
 from io import StringIO
 from pathlib import Path
 
 import ruamel.yaml
-import torch
 from hyperpyyaml import resolve_references
+from hyperpyyaml.core import recursive_update
 
 from esr_lobes.encoders.text import PACKAGED
+from esr_lobes.errors import MendableError
+from esr_lobes.limits import check_aliases, check_growth, check_text_size
 
 # The classes a page may build, by their exact names: a prefix would not do,
 # because `speechbrain.utils.data_utils.os.system` begins well, too. A class
@@ -51,16 +55,35 @@ _CALLS = ("!new:", "!name:")
 # protect it only from the second page on that a process loads.
 _TUPLE = re.compile(r"\s*\(.*\)\s*", re.DOTALL)
 # Settings by which a backbone's JSON names code or another place to load.
-_CODE_SETTINGS = frozenset({"auto_map", "quantization_config"})
+_CODE_SETTINGS = frozenset(
+    {
+        "auto_map",
+        "configuration_files",
+        "fast_tokenizer_files",
+        "quantization_config",
+        "transformers_weights",
+    }
+)
 _ATTENTIONS = ("eager", "sdpa")
+# Their keys are words, not settings.
+_VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
+_PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
+# What parsing and resolving raise on what they cannot read.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ruamel.yaml.error.YAMLError,
+)
 
 
-class UnsafePageError(ValueError):
+class UnsafePageError(MendableError):
     """A page, or a folder it names, that could run code when opened."""
-
-
-class WeightsError(ValueError):
-    """A file of weights that is no plain tensors, or not of this page."""
 
 
 class _Loader(ruamel.yaml.SafeLoader):
@@ -131,9 +154,14 @@ def _gives_names(node):
 def _check_text(text, name, allowed):
     """Refuses a text whose tags are not for retrievers, as it stands."""
     try:
+        check_text_size(text)
         documents = list(ruamel.yaml.YAML().compose_all(text))
+        for document in documents:
+            check_aliases(document)
     except (ruamel.yaml.error.YAMLError, RecursionError) as error:
         raise UnsafePageError(f"{name} is not YAML: {error}") from error
+    except ValueError as error:
+        raise UnsafePageError(f"{name}: {error}") from error
     for document in documents:
         _check_nodes(document, name, allowed, _PLAIN | _REFERENCES)
     if len(documents) != 1:
@@ -198,16 +226,18 @@ trust its author like that of a program you run, pass trust_source=True.
 
     # Now resolving runs nothing, so that we can see what will be built.
     try:
+        _check_growth(text, overrides)
         # The resolver writes into the mappings that it is given.
         resolved = resolve_references(text, copy.deepcopy(overrides))
         loader = _Loader(resolved.getvalue())
         loader.calls = []
         document = loader.get_single_node()
+        check_aliases(document)
         _check_nodes(document, f"{name} (references resolved)", allowed, _PLAIN)
         loader.construct_document(document)
     except UnsafePageError:
         raise
-    except Exception as error:  # whatever a page provokes in the parser
+    except _UNREADABLE as error:
         raise UnsafePageError(
             f"{name} cannot be read: {type(error).__name__}: {error}"
         ) from error
@@ -216,12 +246,25 @@ trust its author like that of a program you run, pass trust_source=True.
             _check_source(arguments["source"], name, folder)
 
 
+def _check_growth(text, overrides):
+    """Refuses a page that would become large, with its overrides."""
+    yaml = ruamel.yaml.YAML()
+    tree = yaml.load(text)
+    if isinstance(overrides, str):
+        overrides = yaml.load(overrides)
+    recursive_update(tree, copy.deepcopy(overrides or {}))
+    given = {"folder"} & set(overrides or {})
+    check_growth(tree, given)
+
+
 def _check_source(source, name, folder):
     """Refuses a source that is no folder of plain data inside the folder."""
-    if str(source) in PACKAGED:
+    if not isinstance(source, str):
+        raise UnsafePageError(f"{name}: source {source!r} is no text")
+    if source in PACKAGED:
         return
     inside = Path(folder).resolve()
-    if not Path(str(source)).resolve().is_relative_to(inside):
+    if not Path(source).resolve().is_relative_to(inside):
         raise UnsafePageError(
             f"{name}: source {source!r} does not lie in {inside}. A retriever "
             "brings its backbones along; pass trust_source=True to load this "
@@ -236,7 +279,9 @@ def _check_source(source, name, folder):
 
 
 def check_backbone(folder):
-    """Refuses a backbone's folder that asks for code or for another model.
+    """Refuses a backbone's folder that asks for code or for files elsewhere.
+
+    Pickled weights are refused as such. Links are followed.
 
     Arguments
     ---------
@@ -246,7 +291,7 @@ def check_backbone(folder):
     Raises
     ------
     UnsafePageError
-        Naming the file and the setting.
+        Naming the file, and the setting in it.
     """
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
@@ -254,21 +299,46 @@ def check_backbone(folder):
             f"{folder / 'adapter_config.json'}: adapters load another model; "
             "merge them into the backbone, or pass trust_source=True"
         )
-    for path in sorted(folder.glob("*config.json")):
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UnsafePageError(f"{path} is not JSON: {error}") from error
-        for key, value in _settings(settings):
-            is_attention = key.endswith("attn_implementation")
-            is_code = key in _CODE_SETTINGS or (
-                is_attention and value not in _ATTENTIONS
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _PICKLES:
+            raise UnsafePageError(
+                f"{path}: pickles can hold code; save the backbone as "
+                "safetensors, or pass trust_source=True if you trust its author"
             )
-            if is_code and value is not None:
-                raise UnsafePageError(
-                    f"{path}: {key} can bring code of its own; remove it, or "
-                    "pass trust_source=True if you trust its author"
-                )
+        if path.suffix == ".json" and path.name not in _VOCABULARIES:
+            _check_settings(path)
+
+
+def _check_settings(path):
+    """Refuses a file of settings that names code or files elsewhere."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        pairs = list(_settings(settings))
+    except (ValueError, RecursionError) as error:
+        raise UnsafePageError(f"{path} is not JSON: {error}") from error
+    for key, value in pairs:
+        is_attention = key.endswith("attn_implementation")
+        is_code = key in _CODE_SETTINGS or (
+            is_attention and value not in _ATTENTIONS
+        )
+        if is_code and value is not None:
+            raise UnsafePageError(
+                f"{path}: {key} can bring code or files from elsewhere; "
+                "remove it, or pass trust_source=True if you trust its author"
+            )
+        if key == "weight_map":
+            _check_shards(value, path)
+
+
+def _check_shards(shards, path):
+    """Refuses an index of weights that leads out of its folder."""
+    names = shards.values() if isinstance(shards, dict) else [shards]
+    for name in names:
+        is_plain = isinstance(name, str) and Path(name).name == name
+        if not is_plain or not name.endswith(".safetensors"):
+            raise UnsafePageError(
+                f"{path}: {name!r} is no file of weights beside it"
+            )
 
 
 def _settings(tree):
@@ -280,53 +350,3 @@ def _settings(tree):
     elif isinstance(tree, list):
         for value in tree:
             yield from _settings(value)
-
-
-def load_weights(path):
-    """Returns the tensors of a file by name, on the CPU, and runs no code.
-
-    Arguments
-    ---------
-    path : str
-        A ``.safetensors`` file, or plain tensors as written by
-        ``torch.save``. That pickles are read without their code is asked
-        for outright, so that no variable of the environment can undo it.
-
-    Returns
-    -------
-    dict
-        Name to torch.Tensor.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    WeightsError
-        If it is damaged or holds anything but tensors.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no file of weights at {path}")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            weights = load_file(path, device="cpu")
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has its own for damage
-        reason = str(error).strip().partition("\n")[0]
-        raise WeightsError(
-            f"{path} is damaged, or holds more than plain tensors, and was "
-            f"not loaded ({type(error).__name__}: {reason}). Export or "
-            "download it again."
-        ) from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor)
-        for key, value in weights.items()
-    ):
-        raise WeightsError(
-            f"{path} is not a mapping from names to tensors: save the "
-            "state_dict of the modules, nothing else"
-        )
-    return weights

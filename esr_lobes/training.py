@@ -17,6 +17,7 @@ from speechbrain.utils.logger import get_logger
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.brain import CheckpointError, StyleRetrievalBrain
 from esr_lobes.datasets import ClipReader, make_dataset
+from esr_lobes.devices import check_device
 from esr_lobes.evaluation import evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
 from esr_lobes.files import write_text
@@ -53,6 +54,7 @@ def open_run(argv, corpus):
         What is to be done.
     """
     page, run_opts, overrides = sb.parse_arguments(argv)
+    check_device(run_opts["device"], run_opts["precision"])
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, flat_page = load_page(page, overrides, corpus)
     folder = hparams["output_folder"]

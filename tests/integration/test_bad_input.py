@@ -5,6 +5,7 @@ Authors
 """
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def run(main, tmp_path, tiny_text_backbone, capsys, monkeypatch):
         speech = "{width: 32, model: {channels: [8, 8], frame_strides: [1, 2]}}"
         argv = [
             page,
-            "--device=cpu",
+            *([] if "--device=cudda" in options else ["--device=cpu"]),
             "--noprogressbar",
             f"--data_folder={data_folder}",
             f"--output_folder={tmp_path / 'out'}",
@@ -99,11 +100,29 @@ def test_a_page_that_is_not_there(run, tmp_path):
     [
         ("--batch_sise=3", "did you mean 'batch_size'"),
         ("--loss_weights={constrastive: 1}", "did you mean 'contrastive'"),
+        ("--device=cudda", "--device cudda cannot be used here"),
+        ("--precision=fp16", "fp16 needs a GPU"),
     ],
 )
-def test_a_misspelt_key(run, tmp_path, option, hint):
+def test_what_is_refused_before_anything_is_made(run, tmp_path, option, hint):
     status, line = run(tmp_path, option)
     assert status == 2 and hint in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option, hint",
+    [
+        ("--lr=abc", "lr must be a number, not text: abc"),
+        ("--loss_weights=3", "loss_weights must be keys and values"),
+        ("--skip_prep=no", "skip_prep must be True or False"),
+        ("--batch_size=[8", "The overrides are no valid YAML"),
+    ],
+)
+def test_a_value_of_another_kind(run, tmp_path, option, hint):
+    status, line = run(tmp_path, option)
+    assert status == 2 and line.startswith("error:")
+    assert hint in line
     assert not (tmp_path / "out").exists()
 
 
@@ -136,8 +155,22 @@ def test_a_corpus_with_broken_files_trains_on_the_rest(
 def test_a_style_that_no_bank_knows(run, tmp_path, write_tone):
     make_corpus(tmp_path / "corpus", write_tone)
     assert run(tmp_path / "corpus")[0] == 0
+    shutil.rmtree(tmp_path / "out" / "checkpoints")
     manifest = tmp_path / "out" / "manifests" / "train.csv"
     manifest.write_text(manifest.read_text().replace(",sad,", ",gloomy,"))
     status, line = run(tmp_path / "corpus", "--skip_prep=True")
     assert status == 2
     assert "gloomy" in line
+
+
+@pytest.mark.parametrize(
+    "option, hint",
+    [
+        ("--train_actors=[a]", "actors are whole numbers"),
+        ("--lr=-1", "lr is not below 0"),
+    ],
+)
+def test_values_out_of_range(run, tmp_path, write_tone, option, hint):
+    make_corpus(tmp_path / "corpus", write_tone)
+    status, line = run(tmp_path / "corpus", option)
+    assert status == 2 and hint in line

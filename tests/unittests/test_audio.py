@@ -154,6 +154,28 @@ def test_missing_and_empty(tmp_path):
         assert reason(function, no_samples) == "empty"
 
 
+def test_what_is_no_file_is_called_by_its_name(tmp_path):
+    os.mkfifo(tmp_path / "fifo.wav")
+    (tmp_path / "link.wav").symlink_to("gone.wav")
+    for function in (audio.probe, audio.read, audio.check, audio.find_audio):
+        with pytest.raises(AudioError, match="missing .a pipe or device"):
+            function(tmp_path / "fifo.wav")
+        with pytest.raises(AudioError, match="a link to gone.wav, where noth"):
+            function(tmp_path / "link.wav")
+
+
+def test_a_name_that_is_no_utf8(tmp_path, write_tone):
+    good = write_tone(tmp_path / "grüße.wav")
+    assert audio.check(good).seconds == 1.0
+    odd = os.path.join(tmp_path, os.fsdecode(b"gr\xfc\xdfe.wav"))
+    os.rename(good, odd)
+    assert audio.find_audio(tmp_path) == [odd]
+    for function in (audio.probe, audio.read, audio.check):
+        assert reason(function, odd) == "odd name"
+    with pytest.raises(AudioError, match=r"fc.xdfe.wav'\); rename it in UTF"):
+        audio.check(odd)
+
+
 @pytest.mark.parametrize("name", ["noise.wav", "a.flac", "b.mp3", "c.raw"])
 def test_corrupt(tmp_path, name):
     path = tmp_path / name

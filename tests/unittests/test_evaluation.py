@@ -14,7 +14,8 @@ import torch
 from esr_lobes.evaluation import evaluate, evaluate_retriever
 from esr_lobes.prompts import PromptBank
 from esr_lobes.reports import Report, summary_table, to_markdown
-from esr_lobes.trials import TrialsError, make_trials, read_trials
+from esr_lobes.trial_files import read_trials
+from esr_lobes.trials import TrialsError, make_trials
 
 STYLES = ["angry", "bored", "calm", "sad"]
 FAST = {"n_trials": 50, "n_resamples": 50}

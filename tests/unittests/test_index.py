@@ -42,8 +42,13 @@ def test_k_and_threshold():
     assert len(index.search([0, 1], k=100)) == 3
     assert paths(index.search([0, 1], threshold=0.75)) == ["clip1", "clip2"]
     assert index.search([0, 1], threshold=1.5) == []
-    with pytest.raises(ValueError, match="k must be positive"):
-        index.search([0, 1], k=0)
+    assert len(index.search([0, 1], k=np.int64(2))) == 2
+    for k in 0, -1, 2.0, "2", None, True:
+        with pytest.raises(ValueError, match="k must be positive and whole"):
+            index.search([0, 1], k=k)
+    for threshold in "a", [0.5], float("nan"):
+        with pytest.raises(ValueError, match="threshold must be a number"):
+            index.search([0, 1], threshold=threshold)
 
 
 def test_mean_of_queries_scores_by_the_mean_of_cosines():

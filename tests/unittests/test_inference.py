@@ -5,6 +5,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import json
 import shutil
 import socket
 import tracemalloc
@@ -17,12 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from speechbrain.utils.fetching import FetchConfig
 
-from esr_lobes import EncoderRetriever, inference
+from esr_lobes import EncoderRetriever, batches
 from esr_lobes.audio import AudioError, read, read_windows
 from esr_lobes.encoders.compact import CompactEncoder
 from esr_lobes.heads import Projection
 from esr_lobes.index import Segment
-from esr_lobes.safety import UnsafePageError, WeightsError
+from esr_lobes.pages import PageError
+from esr_lobes.safety import UnsafePageError
+from esr_lobes.weights import WeightsError
 
 PAGE = """\
 folder: .
@@ -160,8 +163,107 @@ def test_overrides_as_mapping_and_as_text(exported):
     for overrides in {"hop_seconds": 0.5}, "hop_seconds: 0.5":
         retriever = EncoderRetriever.from_hparams(exported, overrides=overrides)
         assert retriever.hparams.hop_seconds == 0.5
-    with pytest.raises(KeyError, match="hop_second"):
-        EncoderRetriever.from_hparams(exported, overrides={"hop_second": 1})
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"hop_second": 1}, "no key 'hop_second'.*mean 'hop_seconds'"),
+        ({"zzz": 1}, "no key 'zzz'.*it has .*'embedding_size'"),
+        ("abc", "no keys and values: 'abc'"),
+        (3, "no keys and values: 3"),
+        (["a"], "no keys and values"),
+        ("a: 'b", "overrides are not YAML"),
+    ],
+)
+def test_bad_overrides(overrides, message, exported):
+    for is_trusted in True, False:
+        with pytest.raises(PageError, match=message):
+            EncoderRetriever.from_hparams(
+                exported, overrides=overrides, trust_source=is_trusted
+            )
+
+
+@pytest.mark.parametrize(
+    "line, instead, message",
+    [
+        ("sample_rate: 16000", "sample_rate: abc", "sample_rate is 'abc'"),
+        ("sample_rate: 16000", "sample_rate: 8000", "must be 16000"),
+        ("embedding_size: 16", "embedding_size: 16.0", "whole number|invalid"),
+        ("max_seconds: 2.0", "max_seconds: -1", "max_seconds is -1"),
+        ("max_seconds: 2.0", "max_seconds: .inf", "max_seconds is inf"),
+        ("max_seconds: 2.0", "max_seconds: true", "max_seconds is True"),
+        ("hop_seconds: 1.0", "hop_seconds: 0", "hop_seconds is 0"),
+        ("hop_seconds: 1.0", "hop_seconds: 2.5", "at most max_seconds"),
+        ("hop_seconds: 1.0", "", "needs hop_seconds"),
+        ("min_seconds: 0.2", "min_seconds: abc", "min_seconds is 'abc'"),
+        ("min_seconds: 0.2", "min_seconds: 3", "at most max_seconds"),
+        ("min_seconds: 0.2", "min_seconds: 0.2\n1: 2", "'1' is no name"),
+        ("min_seconds: 0.2", "min_seconds: 0.2\n: 2", "'' is no name"),
+        (
+            "    in_features: 32",
+            "    in_featuress: 32",
+            "Projection.*in_featuress",
+        ),
+        ("    in_features: 32", "    in_features: wide", "cannot be built"),
+    ],
+)
+def test_pages_that_cannot_be(line, instead, message, copied):
+    path = copied / "hyperparams.yaml"
+    page = path.read_text()
+    assert line in page
+    path.write_text(page.replace(line, instead))
+    for is_trusted in False, True:
+        with pytest.raises(PageError, match=message) as error:
+            EncoderRetriever.from_hparams(copied, trust_source=is_trusted)
+        assert str(error.value).count("\n") == 0
+
+
+def test_a_page_of_another_encoding(copied):
+    path = copied / "hyperparams.yaml"
+    path.write_bytes("# é\n".encode("latin-1") + path.read_bytes())
+    with pytest.raises(PageError, match="hyperparams.yaml is not UTF-8"):
+        EncoderRetriever.from_hparams(copied)
+
+
+def test_a_page_of_no_keys(copied):
+    for page in "- 1", "", "a: [":
+        (copied / "hyperparams.yaml").write_text(page)
+        for is_trusted in True, False:
+            with pytest.raises(PageError, match="the page is"):
+                EncoderRetriever.from_hparams(copied, trust_source=is_trusted)
+
+
+def test_a_quoted_folder_is_a_folder(copied, tmp_path, monkeypatch):
+    path = copied / "hyperparams.yaml"
+    path.write_text(path.read_text().replace("folder: .", '"folder": .'))
+    monkeypatch.chdir(tmp_path)
+    retriever = EncoderRetriever.from_hparams(copied)
+    assert retriever.hparams.folder == str(copied)
+
+
+def test_a_path_that_looks_like_a_reference(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "run <seed>")
+    with pytest.raises(PageError, match="rename .*run <seed>"):
+        EncoderRetriever.from_hparams(folder)
+
+
+def test_a_page_does_not_say_how_to_run(copied, tmp_path):
+    path = copied / "hyperparams.yaml"
+    page = path.read_text() + (
+        "device: meta\njit: True\ncompile: True\nprecision: bf16\n"
+        "audio_normalizer: 3\nnote: {by: [me, 2]}\n"
+    )
+    path.write_text(page)
+    retriever = EncoderRetriever.from_hparams(
+        copied, run_opts={"device": "cpu"}
+    )
+    assert retriever.device == "cpu" and retriever.precision == "fp32"
+    assert not retriever.jit and not retriever.compile
+    assert retriever.hparams.note == {"by": ["me", 2]}
+    kept = set(vars(retriever.hparams))
+    assert kept.isdisjoint({"jit", "device", "speech_encoder"})
+    assert_unit(retriever.encode_text("sad"), 1)
 
 
 def test_weights_are_those_of_the_file(exported, retriever):
@@ -176,6 +278,13 @@ def test_weights_are_those_of_the_file(exported, retriever):
 )
 def test_no_such_folder(source):
     with pytest.raises(FileNotFoundError, match="no such folder"):
+        EncoderRetriever.from_hparams(source)
+
+
+@pytest.mark.parametrize("source", ["", None, 3])
+def test_no_source(source, exported, monkeypatch):
+    monkeypatch.chdir(exported)
+    with pytest.raises(FileNotFoundError, match="give its folder or a hub id"):
         EncoderRetriever.from_hparams(source)
 
 
@@ -351,9 +460,36 @@ def test_pickles_are_not_run(copied, mark, monkeypatch):
     backbone = copied / "text_backbone"
     (backbone / "model.safetensors").unlink()
     torch.save({"w": Evil(str(mark))}, backbone / "pytorch_model.bin")
-    with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
+    with pytest.raises(UnsafePageError, match="pytorch_model.bin.*pickles"):
         EncoderRetriever.from_hparams(copied)
+    with pytest.raises(WeightsError, match="text_backbone is damaged"):
+        EncoderRetriever.from_hparams(copied, trust_source=True)
     assert not mark.exists()
+
+
+def damage(folder, name, content):
+    """Replaces a file's content, or removes it if there is none."""
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("model.safetensors", None),
+        ("model.safetensors", b"abc"),
+        ("config.json", None),
+        ("config.json", b"[1]"),
+        ("config.json", b"{}"),
+        ("tokenizer_config.json", b"[1]"),
+    ],
+)
+def test_a_damaged_backbone(name, content, copied):
+    damage(copied / "text_backbone", name, content)
+    with pytest.raises(WeightsError, match="text_backbone is damaged.*again"):
+        EncoderRetriever.from_hparams(copied)
 
 
 def test_backbone_elsewhere(copied, tiny_text_backbone):
@@ -373,6 +509,18 @@ def test_backbone_with_code(copied):
         EncoderRetriever.from_hparams(copied)
 
 
+def test_what_is_checked_is_what_is_loaded(copied):
+    """transformers follows a name in the settings to a file of any name."""
+    backbone = copied / "text_backbone"
+    settings = json.loads((backbone / "config.json").read_text())
+    evil = settings | {"attn_implementation": "someone/kernel"}
+    (backbone / "config.0.1.json").write_text(json.dumps(evil))
+    settings["configuration_files"] = ["config.0.1.json"]
+    (backbone / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UnsafePageError, match="text_backbone"):
+        EncoderRetriever.from_hparams(copied)
+
+
 # Encoding
 
 
@@ -387,9 +535,12 @@ def test_encode_text(retriever):
     assert torch.equal(rows, retriever.encode_text(texts))
     many = retriever.encode_text(["sad"] * 70 + ["happy"])
     assert torch.allclose(many[:70], rows[1].expand(70, -1), atol=1e-5)
-    for nothing in "", "  ", [], ["sad", ""], [3]:
+    for nothing in "", "  ", [], ["sad", ""], [3], None, 3, {"a": 1}, b"sad":
         with pytest.raises(ValueError, match="in words"):
             retriever.encode_text(nothing)
+    with pytest.raises(ValueError, match="no valid Unicode"):
+        retriever.encode_text(["sad", "\ud800"])
+    assert torch.equal(retriever.encode_text(t for t in texts), rows)
 
 
 def test_a_clip_is_the_same_in_any_company(retriever):
@@ -441,6 +592,32 @@ def test_encode_batch_takes_one_or_many(retriever):
 def test_bad_batches(wavs, wav_lens, message, retriever):
     with pytest.raises(ValueError, match=message):
         retriever.encode_batch(wavs, wav_lens)
+
+
+@pytest.mark.parametrize(
+    "wavs",
+    [
+        torch.ones(2, 900, dtype=torch.int16),
+        np.ones(900, "i2"),
+        [torch.ones(900, dtype=torch.int32)],
+        torch.ones(2, 900, dtype=torch.bool),
+        torch.ones(2, 900, dtype=torch.complex64),
+    ],
+)
+def test_integers_have_no_scale(wavs, retriever):
+    with pytest.raises(TypeError, match="divide by the scale, 32768"):
+        retriever.encode_batch(wavs)
+
+
+@pytest.mark.parametrize("wavs", [None, "a.wav", ["a.wav"]])
+def test_no_waveform(wavs, retriever):
+    with pytest.raises(TypeError, match="need to be tensors"):
+        retriever.encode_batch(wavs)
+
+
+def test_silence_and_single_samples_have_an_embedding(retriever):
+    assert_unit(retriever.encode_batch(torch.zeros(2, 16000)), 2)
+    assert_unit(retriever.encode_batch(torch.ones(1)), 1)
 
 
 def test_similarity(retriever):
@@ -509,6 +686,18 @@ def test_files_in_any_order_and_batch(retriever, write_tone, tmp_path):
     assert torch.allclose(one, rows[2:3], atol=1e-4)
     with pytest.raises(ValueError, match="batch_size"):
         retriever.encode_files(paths, batch_size=0, progress=False)
+
+
+def test_a_file_is_the_same_from_everywhere(
+    retriever, write_tone, tmp_path, monkeypatch
+):
+    path = write_tone(tmp_path / "a" / "b.wav")
+    retriever.encode_files(path, progress=False)
+    for folder, source in (tmp_path, "a/b.wav"), (path.parent, "."):
+        monkeypatch.chdir(folder)
+        _, segments = retriever.encode_files(source, progress=False)
+        assert [segment.path for segment in segments] == [str(path)]
+    assert len(retriever.index) == 1
 
 
 def write_broken(folder):
@@ -584,7 +773,7 @@ def test_a_long_file_is_opened_once(retriever, tmp_path, monkeypatch):
         opened.append(windows)
         return read_windows(path, windows, *more)
 
-    monkeypatch.setattr(inference, "read_windows", counted)
+    monkeypatch.setattr(batches, "read_windows", counted)
     monkeypatch.setattr(retriever.hparams, "hop_seconds", 0.3)
     path = write(tmp_path / "long.mp3", clip(6.0))
     _, segments = retriever.encode_files(path, progress=False)
@@ -728,6 +917,23 @@ def test_search_by_words(retriever, write_tone, tmp_path):
     both = retriever.search(["sad", "a calm voice"])
     assert both[0].score == pytest.approx(means.max().item(), abs=1e-5)
     assert both == retriever.search(texts)
+
+
+def test_search_by_a_vector_and_with_bad_arguments(
+    retriever, write_tone, tmp_path
+):
+    retriever.encode_files(write_tone(tmp_path / "a.wav"), progress=False)
+    vectors = retriever.encode_text(["sad", "calm"])
+    for query in vectors[0], vectors, vectors[:1].double():
+        assert retriever.search(query.numpy()) == retriever.search(query)
+    for k in 0, 2.0:
+        with pytest.raises(ValueError, match="k must be positive"):
+            retriever.search("sad", k=k)
+    with pytest.raises(ValueError, match="threshold"):
+        retriever.search("sad", threshold="a")
+    for query in np.ones(3), np.ones((2, 2, 16)), np.arange(16), None:
+        with pytest.raises(ValueError, match="need shape|in words"):
+            retriever.search(query)
 
 
 def test_search_before_anything_is_embedded(retriever):

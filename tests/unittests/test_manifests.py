@@ -119,6 +119,15 @@ def test_a_manifest_may_be_empty(path):
         ({"style": ""}, "no style"),
         ({"speaker": None}, "no speaker"),
         ({"ID": ""}, "no ID"),
+        ({"ID": "b\0"}, "ID 'b.x00' holds a control character"),
+        ({"speaker": "an\tn"}, "speaker .* holds a control character"),
+        ({"wav": "/a\n.wav"}, "wav .* holds a control character"),
+        ({"style": "calm "}, "style 'calm ' begins or ends with a blank"),
+        ({"ID": " b"}, "ID ' b' begins or ends with a blank"),
+        ({"channel": "1_0"}, "channel '1_0' is neither"),
+        ({"duration": "1_5"}, "duration '1_5' is not a number"),
+        ({"wav": "{data_root}/../../b.wav"}, "b.wav leaves data_root"),
+        ({"wav": "$data_root//etc/passwd"}, "passwd leaves data_root"),
         ({"wav": "{data_root}/cost$5.wav"}, "placeholder; rename"),
         ({"mood": "good"}, "missing or additional: mood"),
         ({"ID": "a"}, "the ID a: 2 rows"),
@@ -170,6 +179,32 @@ def test_all_wrong_lines_are_named(path):
         "  line 8: channel '0.5' is neither empty nor 0, 1, ...",
         "  line 9: more or fewer cells than columns",
     ]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("a,1_0,/a.wav,0,1_0,,ann,calm", "duration '1_0' is not a number"),
+        ("a,1.5,/a.wav,0,1.5,1_0,ann,calm", "channel '1_0' is neither"),
+        ("a,1.5,/a.wav,0,1.5,\u0661,ann,calm", "channel .* is neither"),
+        ("a\x01,1.5,/a.wav,0,1.5,,ann,calm", "holds a control character"),
+        ("a,1.5,/a.wav,0,1.5,,ann,calm ", "'calm ' begins or ends with"),
+        ("a,1.5,$data_root/../a.wav,0,1.5,,ann,calm", "leaves data_root"),
+        ("a,1.5,$data_root/b/../../a.wav,0,1.5,,ann,calm", "leaves data_r"),
+        ("a,1.5,$data_root//etc/passwd,0,1.5,,ann,calm", "leaves data_root"),
+    ],
+)
+def test_what_only_looks_right_is_refused(path, line, message):
+    path.write_text(f"{HEADER}{line}\n")
+    with pytest.raises(ManifestError, match=f"line [23]: .*{message}"):
+        manifests.read_manifest(path, data_root="/corpus", is_checked=False)
+
+
+def test_numbers_of_any_usual_writing_are_read(path):
+    path.write_text(f"{HEADER}a,1.5e0,$data_root/b/../a.wav,.5,2.,01,ann,c\n")
+    (a,) = manifests.read_manifest(path, "/corpus", is_checked=False)
+    assert (a["duration"], a["start"], a["stop"]) == (1.5, 0.5, 2.0)
+    assert a["channel"] == 1
 
 
 def test_a_long_list_is_cut(path):

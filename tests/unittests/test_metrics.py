@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from esr_lobes import metrics
+from esr_lobes import bootstrap
+from esr_lobes.bootstrap import bootstrap_ranking, bootstrap_recall
 from esr_lobes.metrics import (
     METRICS,
-    bootstrap_ranking,
-    bootstrap_recall,
     chance_metrics,
     chance_recall,
     mean_average_precision,
@@ -127,14 +126,14 @@ def test_bootstrap_is_that_of_a_plain_loop(monkeypatch):
     styles = ["sad"] * 6 + ["happy"] * 9
     scores = {s: rng.integers(0, 8, 15) / 8 for s in ("sad", "happy")}
     draws = []
-    draw = metrics._draw_clips
+    draw = bootstrap._draw_clips
 
     def remembered(*args):
         draws.append(draw(*args))
         return draws[-1]
 
-    monkeypatch.setattr(metrics, "_draw_clips", remembered)
-    monkeypatch.setattr(metrics, "_MAX_CELLS", 15 * 16)  # three blocks
+    monkeypatch.setattr(bootstrap, "_draw_clips", remembered)
+    monkeypatch.setattr(bootstrap, "_MAX_CELLS", 15 * 16)  # three blocks
     per_style, macro = bootstrap_ranking(scores, styles, 40, 0.9, seed=1)
     counts = np.concatenate(draws)
     assert [len(block) for block in draws] == [16, 16, 8]

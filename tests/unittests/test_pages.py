@@ -13,6 +13,8 @@ seed: 1
 lr: 0.1
 weights: {style: 0.5, contrast: 1.0}
 data_folder: here
+is_fast: False
+actors: [1]
 recipe: !include:parts/recipe.yaml
     encoder: !include:parts/encoder.yaml {}
     lr: !ref <lr>
@@ -70,6 +72,22 @@ def test_overrides_reach_into_parts(page, overrides):
     assert hparams["modules"]["head"].in_features == 7
 
 
+@pytest.mark.parametrize(
+    "overrides, key, expected",
+    [
+        ("weights: null", "weights", None),
+        ("lr: null", "lr", None),
+        ("lr: 1e-3", "lr", 0.001),
+        ("lr: !ref <seed>", "lr", 1),
+        ("weights: !ref <seed>", "weights", 1),
+        ("data_folder: 2024", "data_folder", 2024),
+        ("weights: !new:collections.Counter {a: 2}", "weights", {"a": 2}),
+    ],
+)
+def test_null_and_tags_may_stand_for_anything(page, overrides, key, expected):
+    assert load_page(page, overrides)[0][key] == expected
+
+
 def test_the_flat_page_loads_alone(page, tmp_path):
     _, flat = load_page(page, "lr: 0.3")
     alone = tmp_path / "elsewhere" / "flat.yaml"
@@ -95,9 +113,28 @@ def test_the_flat_page_loads_alone(page, tmp_path):
         ("recipe: {optimizer: {rate: 1}}", "no key 'rate' in torch.optim"),
         ("[1, 2]", "no keys and values"),
         ("a: {", "no valid YAML"),
+        ("lr: 1\nlr: 2", "no valid YAML: found duplicate key .*line 2.$"),
+        ("weights: 3", "page.yaml: weights must be keys and values, not a num"),
+        ("weights: [1]", "weights must be keys and values, not a list"),
+        ("recipe: 3", "page.yaml: recipe must be keys and values"),
+        ("recipe: {encoder: 3}", "recipe: encoder must be keys and values"),
+        ("recipe: {head: 3}", "recipe.yaml: recipe: head must be keys and val"),
+        ("recipe: {width: wide}", "recipe: width must be a number, not text"),
+        ("lr: abc", "page.yaml: lr must be a number, not text: abc"),
+        ("lr: True", "lr must be a number, not True or False: True"),
+        ("is_fast: no", "is_fast must be True or False, not text: no"),
+        ("actors: 3", "actors must be a list, not a number"),
+        ("data_folder: [1]", "data_folder must be text, not a list"),
+        (
+            "recipe: !include:parts/recipe.yaml 3",
+            "takes keys and values, not 3",
+        ),
+        ("recipe: !include:parts/recipe.yaml [1]", "takes keys and values"),
+        ("recipe: !include:parts/recipe.yaml", "recipe.yaml needs encoder, lr"),
+        ("recipe: {width: -1}", "page.yaml: .*negative dimension"),
     ],
 )
-def test_misspelt_overrides_are_refused(page, overrides, message):
+def test_misspelt_and_unfit_overrides_are_refused(page, overrides, message):
     with pytest.raises(PageError, match=message):
         load_page(page, overrides)
 

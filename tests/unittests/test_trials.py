@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from esr_lobes.files import replacing
+from esr_lobes.trial_files import read_trials, write_trials
 from esr_lobes.trials import (
     TrialsError,
     _draw_sets,
     evaluate_trials,
     make_trials,
-    read_trials,
     recall_at,
-    write_trials,
 )
 
 

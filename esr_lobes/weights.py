@@ -1,0 +1,147 @@
+"""Tensors from files that may be damaged, foreign or written by strangers.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import os
+import pickle
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from esr_lobes.errors import MendableError
+
+# What the libraries raise on files that are not what they should be: each
+# format has its own, and none of them names the file and what to do.
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+class WeightsError(MendableError):
+    """Weights that are no plain tensors, not whole, or not of this page."""
+
+
+def first_line(error):
+    """Returns the kind of an error and the first line of what it says."""
+    reason = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {reason}"
+
+
+def load_weights(path):
+    """Returns the tensors of a file by name, on the CPU, and runs no code.
+
+    Arguments
+    ---------
+    path : str
+        A ``.safetensors`` file, or plain tensors as written by
+        ``torch.save``. That pickles are read without their code is asked
+        for outright, so that no variable of the environment can undo it.
+
+    Returns
+    -------
+    dict
+        Name to torch.Tensor.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    WeightsError
+        If it is damaged or holds anything but tensors.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no file of weights at {path}")
+    try:
+        if path.endswith(".safetensors"):
+            weights = load_file(path, device="cpu")
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except TimeoutError:  # the caller's, if there is one
+        raise
+    except DAMAGE as error:
+        raise WeightsError(
+            f"{path} is damaged, or holds more than plain tensors, and was "
+            f"not loaded ({first_line(error)}). Export or "
+            "download it again."
+        ) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in weights.items()
+    ):
+        raise WeightsError(
+            f"{path} is not a mapping from names to tensors: save the "
+            "state_dict of the modules, nothing else"
+        )
+    return weights
+
+
+def fill(modules, weights, path):
+    """Loads weights into modules, all or nothing.
+
+    The text encoder has its own from its backbone's folder, unless the
+    weights name it.
+
+    Arguments
+    ---------
+    modules : dict
+        Modules by name.
+    weights : dict
+        Tensors by ``module.parameter``.
+    path : Path
+        Where they are from, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If one is missing, unexpected, of another shape or not finite.
+    """
+    named = {name.partition(".")[0] for name in weights}
+    expected = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        if name != "text_encoder" or name in named
+        for key, value in module.state_dict().items()
+    }
+    faults = [
+        f"{len(names)} {fault} ({', '.join(sorted(names)[:5])}...)"
+        for fault, names in {
+            "missing": expected.keys() - weights.keys(),
+            "unexpected": weights.keys() - expected.keys(),
+            "of another shape": {
+                f"{name} {list(weights[name].shape)} for {list(value.shape)}"
+                for name, value in expected.items()
+                if name in weights and weights[name].shape != value.shape
+            },
+            "not finite": {
+                name
+                for name, value in weights.items()
+                if not value.isfinite().all()
+            },
+        }.items()
+        if names
+    ]
+    if faults:
+        raise WeightsError(
+            f"{path} and its page do not belong together: "
+            f"{'; '.join(faults)}. Export the retriever again."
+        )
+    for name, module in modules.items():
+        if name != "text_encoder" or name in named:
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in weights.items()
+                if key.startswith(f"{name}.")
+            }
+            module.load_state_dict(own)
