@@ -14,7 +14,7 @@ import torch
 from ruamel.yaml import YAML
 
 from esr_lobes import EncoderRetriever, cli, training
-from esr_lobes.brain import CheckpointError
+from esr_lobes.brain import CheckpointError, StyleRetrievalBrain
 from esr_lobes.encoders.compact import CompactEncoder
 from esr_lobes.manifests import write_manifest
 from esr_lobes.pages import PageError
@@ -360,3 +360,23 @@ def test_a_checkpoint_of_another_shape_says_so(
     )
     with pytest.raises(CheckpointError, match="another shape"):
         training.train(run)
+
+
+def test_training_does_no_text_backbone_work(
+    corpus, tmp_path, tiny_text_backbone, monkeypatch
+):
+    calls = []
+    start = StyleRetrievalBrain.on_fit_start
+
+    def watched(brain):
+        backbone = brain.modules.text_encoder.backbone
+        backbone.register_forward_hook(lambda *_: calls.append(1))
+        start(brain)
+
+    monkeypatch.setattr(StyleRetrievalBrain, "on_fit_start", watched)
+    run = open_run(corpus, tmp_path, tiny_text_backbone, "--number_of_epochs=2")
+    brain = training.train(run)
+    assert brain.optimizer_step == 2 * 3
+    assert not calls
+    brain.embed_text(["happy happy"])
+    assert calls
