@@ -175,8 +175,8 @@ def _banks(names):
     from esr_lobes.training import judging_banks
 
     if not isinstance(names, list):
-        return judging_banks(PromptBank.load(names or "train"))
-    banks = [PromptBank.load(name) for name in names]
+        return judging_banks(PromptBank.load(names or "train", unique=False))
+    banks = [PromptBank.load(name, unique=False) for name in names]
     titles = [bank.name for bank in banks]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:

@@ -37,7 +37,8 @@ def export_retriever(folder, flat_page, brain):
     """Writes what ``EncoderRetriever.from_hparams`` opens.
 
     It is written beside its place and moved there when complete, so that a
-    kill leaves the old folder or the new one.
+    kill leaves the old folder or the new one; in the instant between the two
+    moves the old one is called ``<folder>.old``.
 
     Arguments
     ---------

@@ -4,7 +4,6 @@ Authors
  * The esr_lobes contributors
 """
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.errors import MendableError
-from esr_lobes.pages import PageError
+from esr_lobes.pages import PageError, did_you_mean
 
 logger = get_logger(__name__)
 
@@ -220,8 +219,7 @@ def build(page, overrides, name, must_match=True):
     known = _keys(page)
     for key in overrides if must_match else ():
         if key not in known and "<<" not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {known}"
+            hint = did_you_mean(key, known)
             raise PageError(f"{name}: no key {key!r} to override; {hint}")
     try:
         return load_hyperpyyaml(page, overrides, must_match)

@@ -280,10 +280,35 @@ def _check_arguments(node, dotted, path, where):
 
 def _unknown(path, where, key, known, owner=None):
     """Returns a message about a key that nobody reads."""
-    close = difflib.get_close_matches(str(key), [str(k) for k in known], 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    if not close:
-        names = ", ".join(str(k) for k in known)
-        hint = f"; it knows {names}"
     owner = f" in {owner}" if owner else ""
-    return f"{path.name}: {where}no key {key!r}{owner}{hint}"
+    hint = did_you_mean(key, known)
+    return f"{path.name}: {where}no key {key!r}{owner}; {hint}"
+
+
+def did_you_mean(key, known):
+    """Returns the end of a message about a key that is not known.
+
+    Arguments
+    ---------
+    key : str
+        What was written.
+    known : list of str
+        What could have been.
+
+    Returns
+    -------
+    str
+        The likeliest of them, or all.
+
+    Example
+    -------
+    >>> did_you_mean("rate", ["lr", "rates"])
+    "did you mean 'rates'?"
+    >>> did_you_mean("x", ["lr", "rates"])
+    'it knows lr, rates'
+    """
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(str(key), names, 1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"it knows {', '.join(names)}"

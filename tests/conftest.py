@@ -70,6 +70,21 @@ def tone(seconds, hertz, sample_rate=16000, level=0.3, seed=0):
     return wave.astype(np.float32)
 
 
+def row(name, start=0.0, stop=1.5, **more):
+    """Returns a correct row of a manifest, to be changed by keyword."""
+    return {
+        "ID": name,
+        "duration": stop - start,
+        "wav": f"{{data_root}}/{name}.wav",
+        "start": start,
+        "stop": stop,
+        "channel": None,
+        "speaker": "ann",
+        "style": "calm",
+        **more,
+    }
+
+
 @pytest.fixture
 def write_tone():
     """A function that writes a tone to a file of any format."""

@@ -17,7 +17,8 @@ from esr_lobes import EncoderRetriever, cli, training
 from esr_lobes.brain import CheckpointError, StyleRetrievalBrain
 from esr_lobes.encoders.compact import CompactEncoder
 from esr_lobes.manifests import write_manifest
-from esr_lobes.pages import PageError
+from esr_lobes.pages import PageError, load_page
+from esr_lobes.prompts import PromptBank, PromptBankError
 
 ROOT = Path(__file__).resolve().parents[2]
 HERTZ = {"calm": 150.0, "happy": 600.0, "fast": 2400.0}
@@ -380,3 +381,25 @@ def test_training_does_no_text_backbone_work(
     assert not calls
     brain.embed_text(["happy happy"])
     assert calls
+
+
+def test_a_phrase_may_stand_under_two_styles_if_one_says_so(
+    corpus, tmp_path, tiny_text_backbone
+):
+    """The list of the paper has two such phrases."""
+    bank = tmp_path / "theirs.yaml"
+    phrases = "calm: [calm, quiet], happy: [happy], fast: [fast, quiet]"
+    bank.write_text(f"templates: ['a {{}} voice']\nstyles: {{{phrases}}}\n")
+    with pytest.raises(PromptBankError, match="quiet"):
+        PromptBank.load(bank)
+    recipe = small(tiny_text_backbone)[:-1]
+    folder, _ = corpus
+    overrides = (
+        f"data_folder: {folder}\noutput_folder: {tmp_path / 'out'}\n"
+        f"train_bank: {bank}\n"
+        f"recipe: {recipe}, n_styles: 3, unique_phrases: False}}\n"
+    )
+    hparams, _ = load_page(ROOT / "hparams" / "compact.yaml", overrides)
+    styles = hparams["train_prompts"].positives("a quiet voice")
+    assert list(styles) == ["calm", "fast"]
+    assert hparams["modules"]["classifier"][-1].out_features == 3

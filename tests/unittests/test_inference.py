@@ -169,7 +169,7 @@ def test_overrides_as_mapping_and_as_text(exported):
     "overrides, message",
     [
         ({"hop_second": 1}, "no key 'hop_second'.*mean 'hop_seconds'"),
-        ({"zzz": 1}, "no key 'zzz'.*it has .*'embedding_size'"),
+        ({"zzz": 1}, "no key 'zzz'.*it knows .*embedding_size"),
         ("abc", "no keys and values: 'abc'"),
         (3, "no keys and values: 3"),
         (["a"], "no keys and values"),

@@ -9,26 +9,12 @@ import os
 import numpy as np
 import pytest
 import speechbrain as sb
+from conftest import row
 
 from esr_lobes import audio, manifests
 from esr_lobes.manifests import ManifestError
 
 HEADER = "ID,duration,wav,start,stop,channel,speaker,style\n"
-
-
-def row(name, start=0.0, stop=1.5, **more):
-    """A correct row, to be changed by keyword."""
-    return {
-        "ID": name,
-        "duration": stop - start,
-        "wav": f"{{data_root}}/{name}.wav",
-        "start": start,
-        "stop": stop,
-        "channel": None,
-        "speaker": "ann",
-        "style": "calm",
-        **more,
-    }
 
 
 @pytest.fixture

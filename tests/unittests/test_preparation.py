@@ -10,25 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import row
 
 from esr_lobes import manifests, preparation
 from esr_lobes.manifests import ManifestError
 from esr_lobes.preparation import Skip
-
-
-def row(name, start=0.0, stop=1.5, **more):
-    """A correct row, to be changed by keyword."""
-    return {
-        "ID": name,
-        "duration": stop - start,
-        "wav": f"{{data_root}}/{name}.wav",
-        "start": start,
-        "stop": stop,
-        "channel": None,
-        "speaker": "ann",
-        "style": "calm",
-        **more,
-    }
 
 
 def test_skips_come_back(tmp_path):
