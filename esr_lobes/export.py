@@ -1,7 +1,8 @@
 """From a finished training to a folder that anyone can open.
 
-The folder holds one flat page, the weights as safetensors, the text backbone
-with its tokenizer, and a model card; nothing in it runs code on opening.
+The folder holds one flat page, the weights as safetensors, the pretrained
+backbones in folders of their own, and a model card; nothing in it runs code
+on opening.
 
 Authors
  * The esr_lobes contributors
@@ -29,16 +30,11 @@ MODULES = (
     "text_encoder",
     "text_projection",
 )
-TEXT_FOLDER = "text_backbone"
 PAGE = "hyperparams.yaml"
 
 
 def export_retriever(folder, flat_page, brain):
     """Writes what ``EncoderRetriever.from_hparams`` opens.
-
-    It is written beside its place and moved there when complete, so that a
-    kill leaves the old folder or the new one; in the instant between the two
-    moves the old one is called ``<folder>.old``.
 
     Arguments
     ---------
@@ -49,22 +45,42 @@ def export_retriever(folder, flat_page, brain):
     brain : StyleRetrievalBrain
         Gives the towers as they are judged.
     """
+    brain.modules.eval()
+    modules = {name: brain.tower(name) for name in MODULES}
+    write_retriever(folder, retriever_page(flat_page, modules), modules)
+
+
+def write_retriever(folder, page, modules):
+    """Writes a retriever's folder: its page, its weights, its backbones.
+
+    It is written beside its place and moved there when complete, so that a
+    kill leaves the old folder or the new one; in the instant between the two
+    moves the old one is called ``<folder>.old``.
+
+    Arguments
+    ---------
+    folder : str
+        Where to; replaced if it is there.
+    page : str
+        From :func:`retriever_page`.
+    modules : dict
+        The four of ``MODULES``. What can ``save`` itself goes into a folder
+        of its own (:func:`backbone_folder`), the rest into one file.
+    """
     folder = Path(folder)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    brain.modules.eval()
     tensors = {}
     for name in MODULES:
-        module = brain.tower(name)
-        if name == "text_encoder":
-            module.save(new / TEXT_FOLDER)
+        module = modules[name]
+        if hasattr(module, "save"):
+            module.save(new / backbone_folder(name))
             continue
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
     save_file(tensors, new / WEIGHTS)
-    pooling = brain.tower("text_encoder").pooling
-    write_text(new / PAGE, retriever_page(flat_page, pooling))
+    write_text(new / PAGE, page)
     if folder.exists():
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
@@ -75,15 +91,38 @@ def export_retriever(folder, flat_page, brain):
         os.replace(new, folder)
 
 
-def retriever_page(flat_page, pooling):
+def backbone_folder(name):
+    """Returns where an encoder's pretrained part lies in a retriever.
+
+    Arguments
+    ---------
+    name : str
+        ``speech_encoder`` or ``text_encoder``.
+
+    Returns
+    -------
+    str
+        The folder's name.
+
+    Example
+    -------
+    >>> backbone_folder("text_encoder")
+    'text_backbone'
+    """
+    return name.removesuffix("_encoder") + "_backbone"
+
+
+def retriever_page(flat_page, modules):
     """Returns the page of a retriever: its modules, without the training.
 
     Arguments
     ---------
     flat_page : str
-        The page of a training, without references.
-    pooling : str
-        What the text encoder does, ``mean`` or ``first``.
+        The page of a training, without references: ``modules``, and
+        ``max_seconds``.
+    modules : dict
+        The same as objects: a text encoder says what its pooling became, and
+        what can ``save`` itself is then loaded from the retriever's folder.
 
     Returns
     -------
@@ -91,21 +130,23 @@ def retriever_page(flat_page, pooling):
         A page that loads alone.
     """
     trained = YAML().load(flat_page)
-    modules = trained["modules"]
+    nodes = trained["modules"]
     page = CommentedMap()
     page["folder"] = "."
     page["sample_rate"] = SAMPLE_RATE
-    page["embedding_size"] = modules["speech_projection"]["out_features"]
+    page["embedding_size"] = nodes["speech_projection"]["out_features"]
     page["max_seconds"] = float(trained["max_seconds"])
     page["hop_seconds"] = float(trained["max_seconds"]) / 2
     page["min_seconds"] = 0.1
     for name in MODULES:
-        page[name] = _spelt_out(modules[name])
-    text = page["text_encoder"]
-    text["source"] = _reference(f"<folder>/{TEXT_FOLDER}")
-    text["pooling"] = pooling
-    text["is_frozen"] = True
-    text["local_files_only"] = True
+        page[name] = _spelt_out(nodes[name])
+        if hasattr(modules[name], "save"):
+            page[name]["source"] = _reference(
+                f"<folder>/{backbone_folder(name)}"
+            )
+            page[name]["is_frozen"] = True
+            page[name]["local_files_only"] = True
+    page["text_encoder"]["pooling"] = modules["text_encoder"].pooling
     page["modules"] = CommentedMap(
         {name: _reference(f"<{name}>") for name in MODULES}
     )
@@ -136,7 +177,7 @@ def _reference(text):
     return TaggedScalar(text, tag="!ref")
 
 
-def write_card(folder, flat_page, card, report=None):
+def write_card(folder, flat_page, card, reports=None):
     """Writes the model card: what it is, what it heard, how good it is.
 
     Arguments
@@ -147,15 +188,19 @@ def write_card(folder, flat_page, card, report=None):
         The page of the training.
     card : dict
         ``corpus``, ``licence`` (of the data) and ``speakers``.
-    report : Report
-        Of the test split, if there was one.
+    reports : dict
+        A Report by test set, if there were any.
     """
     trained = YAML().load(flat_page)
     text = CARD.format(
         name=trained["name"],
         seed=trained["seed"],
         date=date.today().isoformat(),
-        metrics=str(report) if report else "Not evaluated.",
+        metrics="\n\n".join(
+            f"On {name}:\n\n{report}" for name, report in reports.items()
+        )
+        if reports
+        else "Not evaluated.",
         **{"speakers": "Not evaluated on a test split."} | card,
     )
     write_text(Path(folder) / "README.md", text)
@@ -188,7 +233,7 @@ It judges acted or synthetic styles like those it heard in training; it does
 not read minds, and a score is a similarity, not a diagnosis. Do not use it to
 judge people at work, at school or before the law.
 
-## On the test split
+## How good it is
 
 {metrics}
 """

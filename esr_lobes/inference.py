@@ -1,7 +1,7 @@
 """The trained retriever, for who only wants to search.
 
 A retriever is a folder: one flat ``hyperparams.yaml``, the weights in
-``weights.safetensors``, the text backbone in ``text_backbone/``. It is opened
+``weights.safetensors``, pretrained backbones in folders beside. It is opened
 as data, see :mod:`esr_lobes.safety`.
 
 Authors

@@ -33,6 +33,9 @@ PARTS = [
     "text_backbone/*.safetensors",
     "text_backbone/*.txt",
     "text_backbone/*.model",
+    "speech_backbone/*.json",
+    "speech_backbone/*.safetensors",
+    "speech_backbone/*.yaml",
 ]
 
 

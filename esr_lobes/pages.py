@@ -1,5 +1,9 @@
 """Pages: what a run is, in YAML, strict about every key.
 
+A page is laid over its ``base``, if it names one; over the page go what the
+recipe of a corpus says, the variants asked for (files in ``variants/`` beside
+the page), and the command line, each changing only what is there.
+
 HyperPyYAML checks keys at the root only; a key misspelt inside a part or
 in the arguments of a class would pass in silence, or fail after an hour.
 Here a page is checked as a whole before anything is built.
@@ -24,6 +28,7 @@ from ruamel.yaml.error import YAMLError
 from esr_lobes.errors import MendableError
 
 KEYS, LIST, TEXT = "keys and values", "a list", "text"
+_NAME = re.compile(r"<(\w+)[^<>]*>")  # what !ref refers to
 KINDS = {
     KEYS: Mapping,
     LIST: (list, tuple),
@@ -57,7 +62,9 @@ def load_page(path, overrides=None, corpus=None):
         The page, such as ``hparams/compact.yaml``.
     overrides : str or dict
         What the command line changes, as ``speechbrain.parse_arguments``
-        returns it; nested keys reach into parts.
+        returns it; nested keys reach into parts. The key ``variant`` names
+        a file in ``variants/``, or several joined by ``+``; they become
+        part of the page's name.
     corpus : str
         The page of a recipe, laid over the page: it says what belongs to
         the corpus (its folders, its splits, its preparation).
@@ -90,12 +97,16 @@ def load_page(path, overrides=None, corpus=None):
     esr_lobes.pages.PageError: page.yaml: no key 'lrr'; did you mean 'lr'?
     """
     path = Path(path)
-    tree = _read(path)
+    tree = _on_its_base(path, path.parent)
     if corpus is not None:
         for key, value in _read(Path(corpus)).items():
             tree[key] = value
-    if overrides:
-        _lay_over(tree, _as_tree(overrides), path)
+    changes = dict(_as_tree(overrides)) if overrides else {}
+    for name in _variants(changes.pop("variant", None), path):
+        variant = path.parent / "variants" / f"{name}.yaml"
+        _lay_over(tree, _read(variant), variant)
+        tree["name"] = f"{tree['name']}-{name}"
+    _lay_over(tree, changes, path)
     _check(tree, path, where="")
     _refuse_placeholders(tree, path)
     try:
@@ -107,6 +118,33 @@ def load_page(path, overrides=None, corpus=None):
         text = " ".join(str(part) for part in error.args)
         raise PageError(f"{path.name}: {text or repr(error)}") from error
     return hparams, flat
+
+
+def _on_its_base(path, folder, is_page=True):
+    """Returns a page laid over its base; a base may add to its own base."""
+    page = _read(path)
+    base = page.pop("base", None)
+    if base is None:
+        return page
+    tree = _on_its_base(folder / str(base), folder, is_page=False)
+    _lay_over(tree, page, path, is_open=not is_page)
+    tree.ca.comment = page.ca.comment  # what it says at its head
+    return tree
+
+
+def _variants(names, path):
+    """Returns the names of the variants, all of which exist."""
+    if names is None:
+        return []
+    names = str(names).split("+")
+    known = sorted(p.stem for p in (path.parent / "variants").glob("*.yaml"))
+    for name in names:
+        if name not in known:
+            raise PageError(
+                f"there is no variant {name!r} beside {path.name}; "
+                + did_you_mean(name, known)
+            )
+    return names
 
 
 def _refuse_placeholders(tree, path):
@@ -154,7 +192,17 @@ def _as_tree(overrides):
 
 
 def _named(tree, path):
-    """Returns the tree as a stream that knows where parts are looked for."""
+    """Returns the tree as a stream that knows where parts are looked for.
+
+    A reference is found only behind what it refers to. So parts come first,
+    before them the keys that they are given, and before all the seed.
+    """
+    parts = [key for key in tree if _tag(tree[key]).startswith("!include:")]
+    front = [key for part in parts for key in [*_referred(tree, part), part]]
+    if "__set_seed" in tree:
+        front = [*_referred(tree, "__set_seed"), "__set_seed", *front]
+    for key in reversed(list(dict.fromkeys(front))):
+        tree.move_to_end(key, last=False)
     stream = io.StringIO()
     YAML().dump(tree, stream)
     stream.seek(0)
@@ -162,14 +210,27 @@ def _named(tree, path):
     return stream
 
 
+def _referred(tree, key):
+    """Returns the root keys that a key refers to, the farthest first."""
+    stream = io.StringIO()
+    YAML().dump({key: tree[key]}, stream)
+    found = []
+    for name in _NAME.findall(stream.getvalue()):
+        if name in tree and name != key:
+            found += [*_referred(tree, name), name]
+    return found
+
+
 def _tag(node):
     tag = getattr(node, "tag", None)
     return (getattr(tag, "value", None) or "") if tag is not None else ""
 
 
-def _lay_over(tree, changes, path, where=""):
+def _lay_over(tree, changes, path, where="", is_open=False):
     """Puts changes into a tree; plain mappings take known keys only."""
-    open_body = _tag(tree).startswith(("!include:", "!new:", "!name:"))
+    open_body = is_open or _tag(tree).startswith(
+        ("!include:", "!new:", "!name:")
+    )
     for key, value in changes.items():
         known = key in tree
         if not known and not open_body:
@@ -182,7 +243,7 @@ def _lay_over(tree, changes, path, where=""):
             and isinstance(tree[key], Mapping)
             and not _tag(value)
         ):
-            _lay_over(tree[key], value, path, f"{where}{key}: ")
+            _lay_over(tree[key], value, path, f"{where}{key}: ", is_open)
         else:
             tree[key] = value
 
@@ -258,7 +319,7 @@ def _check_part(body, filename, path, where):
 def _needs(part, path):
     """Returns the keys that a part refers to and leaves to the page."""
     text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
-    names = re.findall(r"<(\w+)[^<>]*>", text)
+    names = _NAME.findall(text)
     return [name for name in dict.fromkeys(names) if name not in part]
 
 

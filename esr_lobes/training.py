@@ -22,19 +22,33 @@ from esr_lobes.evaluation import evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
 from esr_lobes.files import write_text
 from esr_lobes.inference import EncoderRetriever
-from esr_lobes.manifests import ManifestError, read_manifest
-from esr_lobes.pages import PageError, load_page
+from esr_lobes.manifests import ManifestError
+from esr_lobes.pages import PageError, did_you_mean, load_page
 from esr_lobes.prompts import PromptBank
+from esr_lobes.runs import RunFolder
 
 logger = get_logger(__name__)
 
+# What may not change while a training goes on.
+AIMS = (
+    "seed",
+    "train_bank",
+    "positives",
+    "loss_weights",
+    "start_epochs",
+    "holdout_styles",
+)
+
 
 class Run(NamedTuple):
-    """One training: its page as objects and as text, and how it runs."""
+    """One training: its page as objects and as text, how it runs, its folder,
+    and where its corpora lie."""
 
     hparams: dict
     flat_page: str
     run_opts: dict
+    folder: RunFolder
+    corpora: dict
 
 
 def open_run(argv, corpus):
@@ -64,7 +78,7 @@ def open_run(argv, corpus):
     hparams["train_loggers"] = [hparams["train_logger"]]
     if hparams["use_tensorboard"] and if_main_process():
         hparams["train_loggers"].append(_tensorboard(folder))
-    return Run(hparams, flat_page, run_opts)
+    return Run(hparams, flat_page, run_opts, RunFolder(folder), {})
 
 
 def _tensorboard(folder):
@@ -78,24 +92,8 @@ def _tensorboard(folder):
         ) from error
 
 
-def manifest_folder(run):
-    """Returns where a recipe's preparation writes ``train.csv`` and so on.
-
-    Arguments
-    ---------
-    run : Run
-        From :func:`open_run`.
-
-    Returns
-    -------
-    str
-        A folder inside the output folder.
-    """
-    return str(Path(run.hparams["output_folder"]) / "manifests")
-
-
-def prepare(function, run, **arguments):
-    """Calls a preparation once, on the main process.
+def prepare(function, run, corpus="", data_folder=None, **arguments):
+    """Calls the preparation of a corpus once, on the main process.
 
     Arguments
     ---------
@@ -103,40 +101,57 @@ def prepare(function, run, **arguments):
         Such as ``prepare_ravdess``.
     run : Run
         From :func:`open_run`.
+    corpus : str
+        Its name, if the run has several.
+    data_folder : str
+        Where it lies; by default the page's ``data_folder``.
     **arguments : dict
         Handed to the function beside data and manifest folders.
     """
+    data_folder = str(data_folder or run.hparams["data_folder"])
+    run.corpora[corpus] = data_folder
     run_on_main(
         function,
         kwargs={
-            "data_folder": run.hparams["data_folder"],
-            "save_folder": manifest_folder(run),
+            "data_folder": data_folder,
+            "save_folder": str(run.folder.manifests(corpus)),
             "skip_prep": run.hparams["skip_prep"],
             **arguments,
         },
     )
+    run_on_main(run.folder.note_corpora, kwargs={"folders": run.corpora})
 
 
-def read_split(run, split):
-    """Returns the checked rows of one split.
+def heard_rows(run, split):
+    """Returns what is trained or validated on, without held-out styles.
 
     Arguments
     ---------
     run : Run
         From :func:`open_run`.
     split : str
-        train, valid or test.
+        train or valid.
 
     Returns
     -------
     list of dict
-        May be empty for valid.
+        Checked rows; may be empty for valid.
+
+    Raises
+    ------
+    PageError
+        If a style to hold out is none of the bank's.
     """
-    return read_manifest(
-        Path(manifest_folder(run)) / f"{split}.csv",
-        data_root=run.hparams["data_folder"],
-        styles=run.hparams["train_prompts"].styles,
-    )
+    styles = run.hparams["train_prompts"].styles
+    held_out = run.hparams["holdout_styles"]
+    for style in held_out:
+        if style not in styles:
+            raise PageError(
+                f"holdout_styles: no style {style!r}; "
+                + did_you_mean(style, styles)
+            )
+    rows = run.folder.rows(split, styles)
+    return [row for row in rows if row["style"] not in held_out]
 
 
 def train(run):
@@ -158,7 +173,7 @@ def train(run):
     _check_record(run)
     reader = ClipReader(SAMPLE_RATE, hparams["cache_gib"])
     styles = hparams["train_prompts"].styles
-    rows = {split: read_split(run, split) for split in ("train", "valid")}
+    rows = {split: heard_rows(run, split) for split in ("train", "valid")}
     if not rows["train"]:
         raise ManifestError("There is no clip to train on.")
     train_set = make_dataset(
@@ -201,17 +216,18 @@ def _check_record(run):
     Weights that have heard the speakers of a new test split would be judged
     as if they had not.
     """
-    hparams = run.hparams
-    keys = ("seed", "train_bank", "positives", "loss_weights", "start_epochs")
-    record = {key: _plain(hparams[key]) for key in keys}
-    for split in ("train", "valid"):
-        manifest = Path(manifest_folder(run)) / f"{split}.csv"
-        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-        record[f"{split}.csv"] = digest
-    path = Path(hparams["output_folder"]) / "training.json"
+    hparams, folder = run.hparams, run.folder
+    record = {key: _plain(hparams[key]) for key in AIMS if key in hparams}
+    for corpus in run.corpora:
+        for split in ("train", "valid"):
+            manifest = folder.manifests(corpus) / f"{split}.csv"
+            digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+            record["/".join(filter(None, (corpus, manifest.name)))] = digest
+    path = folder.path / "training.json"
     if hparams["checkpointer"].list_checkpoints() and path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in record if old.get(key) != record[key]]
+        names = dict.fromkeys([*record, *old])
+        changed = [key for key in names if old.get(key) != record.get(key)]
         if changed:
             raise CheckpointError(
                 f"{path.parent} holds a training with other "
@@ -226,23 +242,30 @@ def _plain(value):
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def judging_banks(train_bank):
+def judging_banks(page):
     """Returns the prompt banks that a trained retriever is asked with.
 
     Arguments
     ---------
-    train_bank : PromptBank
-        What it learned from.
+    page : dict
+        ``test_banks`` names them; without, they are the ``train_bank``, and
+        the held-out one unless the two share prompts. ``unique_phrases``
+        False lets a phrase stand under two styles.
 
     Returns
     -------
     list of PromptBank
-        That bank, and the held-out one unless they share prompts.
+        The banks.
     """
+    unique = page.get("unique_phrases", True)
+    names = page.get("test_banks")
+    if names:
+        return [PromptBank.load(name, unique) for name in names]
+    trained = PromptBank.load(page.get("train_bank", "train"), unique)
     held_out = PromptBank.load("held_out")
-    if train_bank.overlap(held_out):
-        return [train_bank]
-    return [train_bank, held_out]
+    if trained.overlap(held_out):
+        return [trained]
+    return [trained, held_out]
 
 
 def heard_speakers(train_rows, test_rows):
@@ -281,6 +304,8 @@ def heard_speakers(train_rows, test_rows):
 def export_and_evaluate(run, brain, card):
     """Writes the retriever, opens it as a user would, and judges it.
 
+    Styles held out of the training are judged apart from the others.
+
     Arguments
     ---------
     run : Run
@@ -292,27 +317,46 @@ def export_and_evaluate(run, brain, card):
 
     Returns
     -------
-    Report
-        On the test split; None if there is none.
+    dict
+        A Report by test set; none on other processes than the main one.
     """
-    folder = Path(run.hparams["output_folder"])
-    source = folder / "retriever"
+    if not if_main_process():
+        return {}
+    source = run.folder.retriever
     export_retriever(source, run.flat_page, brain)
-    rows = read_split(run, "test")
-    report = None
-    if rows:
-        retriever = EncoderRetriever.from_hparams(
-            source=str(source), run_opts={"device": str(brain.device)}
-        )
-        banks = judging_banks(run.hparams["train_prompts"])
-        card = card | {
-            "speakers": heard_speakers(read_split(run, "train"), rows)
-        }
+    retriever = EncoderRetriever.from_hparams(
+        source=str(source), run_opts={"device": str(brain.device)}
+    )
+    banks = judging_banks(run.hparams)
+    test_sets = run.folder.test_sets(run.hparams["train_prompts"].styles)
+    reports = {}
+    for name, rows, styles in _parts(test_sets, run.hparams["holdout_styles"]):
         report = evaluate_retriever(
-            retriever, rows, banks, out_folder=folder / "evaluation"
+            retriever,
+            rows,
+            banks,
+            out_folder=run.folder.evaluation(name),
+            styles=styles,
         )
-        print(f"\nOn the test split ({len(rows)} clips):\n\n{report}\n")
-        logger.info("The whole report: %s", folder / "evaluation/report.md")
-    write_card(source, run.flat_page, card, report)
+        reports[name] = report
+        print(f"\nOn {name} ({len(rows)} clips):\n\n{report}\n")
+    tested = [row for rows in test_sets.values() for row in rows]
+    if tested:
+        trained = heard_rows(run, "train")
+        card = card | {"speakers": heard_speakers(trained, tested)}
+    write_card(source, run.flat_page, card, reports)
     logger.info("The retriever is in %s", source)
-    return report
+    logger.info("Reports and plots: %s", run.folder.evaluation(""))
+    return reports
+
+
+def _parts(test_sets, held_out):
+    """Yields what is judged: name, rows, and the styles searched for."""
+    for name, rows in test_sets.items():
+        present = {row["style"] for row in rows}
+        heard = sorted(present - set(held_out))
+        if heard:
+            yield name, rows, heard
+        never_heard = sorted(present & set(held_out))
+        if never_heard:
+            yield f"{name}_held_out_styles", rows, never_heard

@@ -90,8 +90,8 @@ def load_weights(path):
 def fill(modules, weights, path):
     """Loads weights into modules, all or nothing.
 
-    The text encoder has its own from its backbone's folder, unless the
-    weights name it.
+    An encoder that can ``save`` itself has its own from its backbone's
+    folder, unless the weights name it.
 
     Arguments
     ---------
@@ -108,10 +108,14 @@ def fill(modules, weights, path):
         If one is missing, unexpected, of another shape or not finite.
     """
     named = {name.partition(".")[0] for name in weights}
+    modules = {
+        name: module
+        for name, module in modules.items()
+        if name in named or not hasattr(module, "save")
+    }
     expected = {
         f"{name}.{key}": value
         for name, module in modules.items()
-        if name != "text_encoder" or name in named
         for key, value in module.state_dict().items()
     }
     faults = [
@@ -138,10 +142,9 @@ def fill(modules, weights, path):
             f"{'; '.join(faults)}. Export the retriever again."
         )
     for name, module in modules.items():
-        if name != "text_encoder" or name in named:
-            own = {
-                key.removeprefix(f"{name}."): value
-                for key, value in weights.items()
-                if key.startswith(f"{name}.")
-            }
-            module.load_state_dict(own)
+        own = {
+            key.removeprefix(f"{name}."): value
+            for key, value in weights.items()
+            if key.startswith(f"{name}.")
+        }
+        module.load_state_dict(own)

@@ -27,6 +27,7 @@ from statistics import mean, stdev
 
 from esr_lobes.errors import MendableError, one_line_errors
 from esr_lobes.files import write_text
+from esr_lobes.runs import RunFolder
 
 TRAIN = Path(__file__).with_name("train.py")
 FOLDS = {n: list(range(4 * n - 3, 4 * n + 1)) for n in range(1, 6)}
@@ -66,18 +67,20 @@ def command_of(page, options):
     """
     if not Path(page).is_file():
         raise FileNotFoundError(f"There is no page at {page}.")
-    texts = [*_texts(Path(page)), *_texts(TRAIN.with_name("ravdess.yaml"))]
+    texts = [
+        *_texts(Path(page), Path(page).parent),
+        TRAIN.with_name("ravdess.yaml").read_text(encoding="utf-8"),
+    ]
     digest = hashlib.sha256("".join(texts).encode())
     return {"page": digest.hexdigest(), "options": list(options)}
 
 
-def _texts(page):
-    """Yields the text of a page and of the parts it includes."""
+def _texts(page, folder):
+    """Yields the text of a page, of its base and of the parts it includes."""
     text = page.read_text(encoding="utf-8")
     yield text
-    for name in re.findall(r"!include:([^\s{]+)", text):
-        if (page.parent / name).is_file():
-            yield from _texts(page.parent / name)
+    for name in re.findall(r"(?m)(?:!include:|^base: )([^\s{]+)", text):
+        yield from _texts(folder / name, folder)
 
 
 def is_finished(folder, command):
@@ -100,7 +103,7 @@ def is_finished(folder, command):
     MendableError
         If another command has begun or finished this fold.
     """
-    finished = (folder / "evaluation" / "report.json").exists()
+    finished = (RunFolder(folder).evaluation("test") / "report.json").exists()
     begun = finished or any((folder / "checkpoints").glob("CKPT*"))
     path = folder / "command.json"
     if begun and path.exists():
@@ -198,7 +201,8 @@ def table(folder, folds):
     """
     reports = {}
     for fold in folds:
-        path = folder / f"fold{fold}" / "evaluation" / "report.json"
+        run = RunFolder(folder / f"fold{fold}")
+        path = run.evaluation("test") / "report.json"
         if path.exists():
             reports[fold] = json.loads(path.read_text(encoding="utf-8"))
     lines = [

@@ -15,6 +15,7 @@ from esr_lobes import cli
 from esr_lobes.encoders.compact import CompactEncoder
 from esr_lobes.heads import Projection
 from esr_lobes.manifests import write_manifest
+from esr_lobes.runs import RunFolder
 
 PAGE = """\
 folder: .
@@ -67,7 +68,8 @@ def training(tmp_path, tiny_text_backbone, write_tone):
     page = PAGE.replace("WIDTH", str(encoder.width))
     (retriever / "hyperparams.yaml").write_text(page)
     corpus = tmp_path / "corpus"
-    (folder / "hyperparams.yaml").write_text(f"data_folder: {corpus}\n")
+    (folder / "hyperparams.yaml").write_text("train_bank: train\n")
+    RunFolder(folder).note_corpora({"": str(corpus)})
     rows = []
     for i in range(6):
         write_tone(corpus / f"{i}.wav", 0.5, 200.0 + 100 * i, seed=i)
@@ -112,17 +114,17 @@ def esr(tmp_path, monkeypatch, capsys):
 
 def test_a_trainings_own_report_is_made_again(esr, training):
     assert esr("evaluate", training)[0] == 0
-    path = training / "evaluation" / "report.json"
+    path = training / "evaluation" / "test" / "report.json"
     systems = json.loads(path.read_text())["systems"]
     assert set(systems) == {"train", "held_out"}
 
 
 def test_the_banks_are_those_of_the_training(esr, training, tmp_path):
     (tmp_path / "mine.yaml").write_text(BANK)
-    with open(training / "hyperparams.yaml", "a") as file:
-        file.write(f"train_bank: {tmp_path / 'mine.yaml'}\n")
+    page = f"train_bank: {tmp_path / 'mine.yaml'}\n"
+    (training / "hyperparams.yaml").write_text(page)
     assert esr("evaluate", training, "--trials=9", "--out=../o")[0] == 0
-    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    report = json.loads((tmp_path / "o" / "test" / "report.json").read_text())
     assert "mine" in report["systems"] and "train" not in report["systems"]
 
 

@@ -43,10 +43,10 @@ def run(folds, monkeypatch, capfd):
 
 
 def tiny(backbone):
-    """Returns the option that makes both encoders tiny."""
+    """Returns the options that make both encoders tiny."""
     text = f"{{width: 32, model: {{source: '{backbone}'}}}}"
     speech = "{width: 32, model: {channels: [8, 8], frame_strides: [1, 2]}}"
-    return f"--recipe={{text_encoder: {text}, speech_encoder: {speech}}}"
+    return f"--text_encoder={text}", f"--speech_encoder={speech}"
 
 
 def finish(folder, **maps):
@@ -55,7 +55,7 @@ def finish(folder, **maps):
         bank: {"macro": {"mAP": value} | dict.fromkeys(FIGURES, 0.5)}
         for bank, value in maps.items()
     }
-    path = folder / "evaluation" / "report.json"
+    path = folder / "evaluation" / "test" / "report.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"systems": systems}))
 
@@ -108,7 +108,7 @@ def test_another_command_is_refused_before_any_training(folds, run, tmp_path):
     assert status == 2 and "another page" in error
     assert not (folder.parent / "fold1").exists()
     # What never came to a checkpoint binds nobody.
-    (folder / "evaluation" / "report.json").unlink()
+    (folder / "evaluation" / "test" / "report.json").unlink()
     assert not folds.is_finished(folder, {"page": "x", "options": []})
 
 
@@ -132,7 +132,7 @@ def test_a_fold_that_fails_says_so_in_a_line(run, tmp_path, tiny_text_backbone):
         "1",
         f"--data_folder={tmp_path / 'nowhere'}",
         "--device=cpu",
-        tiny(tiny_text_backbone),
+        *tiny(tiny_text_backbone),
     )
     assert status == 2
     assert "Traceback" not in error
@@ -162,14 +162,15 @@ def test_a_fold_is_trained_once(run, tmp_path, tiny_text_backbone, write_tone):
         "--device=cpu",
         "--noprogressbar",
         "--number_of_epochs=1",
-        tiny(tiny_text_backbone),
+        *tiny(tiny_text_backbone),
     )
     status, out, error = run(*begin)
     assert status == 0, error
     assert "| train | 1 |" in out and "ratio of the mean mAP" in out
     fold = tmp_path / "out" / "fold1"
-    time = (fold / "evaluation" / "report.json").stat().st_mtime_ns
+    report = fold / "evaluation" / "test" / "report.json"
+    time = report.stat().st_mtime_ns
     assert float((fold / "minutes.txt").read_text()) > 0
     assert run(*begin)[:2] == (0, out[out.index("| prompts") :])
-    assert (fold / "evaluation" / "report.json").stat().st_mtime_ns == time
+    assert report.stat().st_mtime_ns == time
     assert run(*begin, "--seed=2")[0] == 2

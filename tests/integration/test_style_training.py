@@ -58,7 +58,7 @@ def small(backbone):
     """Returns overrides that make both encoders tiny."""
     text = f"{{width: 32, model: {{source: '{backbone}'}}}}"
     speech = "{width: 32, model: {channels: [8, 8], frame_strides: [1, 2]}}"
-    return f"{{text_encoder: {text}, speech_encoder: {speech}}}"
+    return f"--text_encoder={text}", f"--speech_encoder={speech}"
 
 
 def open_run(corpus, output_folder, backbone, *options, embed_dim=16):
@@ -73,17 +73,22 @@ def open_run(corpus, output_folder, backbone, *options, embed_dim=16):
             "--batch_size=6",
             f"--embed_dim={embed_dim}",
             "--cache_gib=0.1",
-            f"--recipe={small(backbone)}",
+            *small(backbone),
             *options,
         ],
         folder / "tones.yaml",
     )
-    manifests = Path(training.manifest_folder(run))
-    manifests.mkdir(exist_ok=True)
-    write_manifest(manifests / "train.csv", rows[:15])
-    write_manifest(manifests / "valid.csv", rows[15:])
-    write_manifest(manifests / "test.csv", rows[15:])
+    training.prepare(write_manifests, run, rows=rows)
     return run
+
+
+def write_manifests(data_folder, save_folder, skip_prep, rows):
+    """Does what the preparation of a recipe does."""
+    folder = Path(save_folder)
+    folder.mkdir(exist_ok=True)
+    write_manifest(folder / "train.csv", rows[:15])
+    write_manifest(folder / "valid.csv", rows[15:])
+    write_manifest(folder / "test.csv", rows[15:])
 
 
 STAGES = ("--start_epochs={classification: 1, contrastive: 2, adversarial: 3}",)
@@ -110,8 +115,8 @@ def trained(corpus, tmp_path_factory, tiny_text_backbone):
     }
     brain = training.train(run)
     card = {"corpus": "tones", "licence": "none"}
-    report = training.export_and_evaluate(run, brain, card)
-    return folder, run, brain, before, report
+    reports = training.export_and_evaluate(run, brain, card)
+    return folder, run, brain, before, reports
 
 
 def test_stages_add_their_terms(trained):
@@ -173,17 +178,18 @@ def test_the_export_gives_the_embeddings_of_the_brain(trained, corpus):
 
 
 def test_the_report_is_written(trained):
-    folder, _, _, _, report = trained
-    assert report is not None
-    files = {p.name for p in (folder / "evaluation").iterdir()}
+    folder, _, _, _, reports = trained
+    assert set(reports) == {"test"}
+    files = {p.name for p in (folder / "evaluation" / "test").iterdir()}
     assert {"report.json", "report.md", "trials.txt.gz"} <= files
 
 
 def test_the_command_line_gives_the_same_figures(trained, tmp_path, capsys):
-    folder, _, _, _, report = trained
+    folder, _, _, _, reports = trained
     cli.main(["evaluate", str(folder), "--out", str(tmp_path / "report")])
-    again = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert again["systems"] == json.loads(report.to_json())["systems"]
+    path = tmp_path / "report" / "test" / "report.json"
+    again = json.loads(path.read_text())
+    assert again["systems"] == json.loads(reports["test"].to_json())["systems"]
     assert "mAP" in capsys.readouterr().out
 
 
@@ -279,14 +285,16 @@ def test_another_bank_is_the_one_that_is_asked(
     )
     options = ("--number_of_epochs=1", f"--train_bank={bank}")
     run = open_run(corpus, tmp_path / "a", tiny_text_backbone, *options)
-    with pytest.raises(PageError, match="n_styles: 3"):
+    with pytest.raises(PageError, match="n_styles 3"):
         training.train(run)
-    run.hparams["modules"]["classifier"][-1] = torch.nn.Linear(128, 3)
+    run = open_run(
+        corpus, tmp_path / "b", tiny_text_backbone, *options, "--n_styles=3"
+    )
     brain = training.train(run)
-    report = training.export_and_evaluate(
+    reports = training.export_and_evaluate(
         run, brain, {"corpus": "tones", "licence": "none"}
     )
-    assert "mine" in report.numbers["systems"]
+    assert "mine" in reports["test"].numbers["systems"]
 
 
 def test_the_exported_page_spells_out_every_argument(trained):
@@ -392,12 +400,12 @@ def test_a_phrase_may_stand_under_two_styles_if_one_says_so(
     bank.write_text(f"templates: ['a {{}} voice']\nstyles: {{{phrases}}}\n")
     with pytest.raises(PromptBankError, match="quiet"):
         PromptBank.load(bank)
-    recipe = small(tiny_text_backbone)[:-1]
     folder, _ = corpus
     overrides = (
         f"data_folder: {folder}\noutput_folder: {tmp_path / 'out'}\n"
         f"train_bank: {bank}\n"
-        f"recipe: {recipe}, n_styles: 3, unique_phrases: False}}\n"
+        "n_styles: 3\nunique_phrases: False\n"
+        f"text_encoder: {{width: 32, model: {{source: {tiny_text_backbone}}}}}"
     )
     hparams, _ = load_page(ROOT / "hparams" / "compact.yaml", overrides)
     styles = hparams["train_prompts"].positives("a quiet voice")

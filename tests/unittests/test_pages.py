@@ -187,3 +187,101 @@ def test_missing_empty_and_broken_pages(tmp_path):
         path.write_text(text)
         with pytest.raises(PageError, match=message):
             load_page(path)
+
+
+BASE = """
+name: !PLACEHOLDER
+lr: 0.1
+weights: {style: 0.5, contrast: 1.0}
+encoder: !PLACEHOLDER
+head: !new:torch.nn.Linear
+    in_features: !ref <encoder[width]>
+    out_features: 4
+modules:
+    head: !ref <head>
+"""
+MIDDLE = """
+base: bases/base.yaml
+scale: 2
+modules:
+    encoder: !ref <encoder[model]>
+"""
+LEAF = """
+base: bases/middle.yaml
+name: leaf
+lr: 0.2
+weights: {contrast: 2.0}
+encoder: !include:parts/encoder.yaml {}
+"""
+
+
+@pytest.fixture
+def leaf(page):
+    folder = page.parent
+    for name in ("bases", "variants"):
+        (folder / name).mkdir()
+    (folder / "bases" / "base.yaml").write_text(BASE)
+    (folder / "bases" / "middle.yaml").write_text(MIDDLE)
+    (folder / "leaf.yaml").write_text(LEAF)
+    (folder / "variants" / "slow.yaml").write_text("lr: 0.01\n")
+    (folder / "variants" / "no_style.yaml").write_text("weights: {style: 0}\n")
+    return folder / "leaf.yaml"
+
+
+def test_a_page_changes_its_base_and_a_base_adds_to_its_own(leaf):
+    hparams, flat = load_page(leaf)
+    assert hparams["lr"] == 0.2 and hparams["scale"] == 2
+    assert hparams["weights"] == {"style": 0.5, "contrast": 2.0}
+    assert hparams["modules"]["head"].in_features == 3
+    assert set(hparams["modules"]) == {"head", "encoder"}
+    assert "base" not in hparams and "base:" not in flat
+
+
+def test_a_page_may_not_misspell_what_its_base_says(leaf):
+    leaf.write_text(LEAF + "lrr: 1\n")
+    with pytest.raises(PageError, match="leaf.yaml: no key 'lrr'; did you m"):
+        load_page(leaf)
+
+
+def test_a_base_that_is_not_there_is_named(leaf):
+    leaf.write_text("base: bases/bas.yaml\n")
+    with pytest.raises(FileNotFoundError, match="bas.yaml"):
+        load_page(leaf)
+
+
+def test_an_open_place_of_the_base_is_asked_for(leaf):
+    leaf.write_text(LEAF.replace("name: leaf\n", ""))
+    with pytest.raises(PageError, match="--name VALUE"):
+        load_page(leaf)
+
+
+def test_variants_lie_between_page_and_command_line(leaf):
+    hparams, _ = load_page(leaf, "variant: slow+no_style")
+    assert hparams["name"] == "leaf-slow-no_style"
+    assert hparams["lr"] == 0.01 and hparams["weights"]["style"] == 0
+    hparams, _ = load_page(leaf, "variant: slow\nlr: 3")
+    assert hparams["lr"] == 3
+    assert "variant" not in hparams
+
+
+def test_a_variant_that_is_not_there_is_named(leaf):
+    with pytest.raises(PageError, match="no variant 'slo'.*mean 'slow'"):
+        load_page(leaf, "variant: slo")
+
+
+def test_a_variant_may_not_add_keys(leaf):
+    (leaf.parent / "variants" / "slow.yaml").write_text("lrr: 1\n")
+    with pytest.raises(PageError, match="slow.yaml: no key 'lrr'"):
+        load_page(leaf, "variant: slow")
+
+
+def test_weights_are_drawn_behind_the_seed(leaf):
+    """Parts are built first, and once came before it."""
+    seed = "__set_seed: !apply:torch.manual_seed [!ref <scale>]\n"
+    path = leaf.parent / "bases" / "middle.yaml"
+    path.write_text(MIDDLE + seed)
+    weights = []
+    for _ in range(2):
+        encoder = load_page(leaf)[0]["modules"]["encoder"]
+        weights.append(encoder.weight.detach().clone())
+    assert weights[0].equal(weights[1])

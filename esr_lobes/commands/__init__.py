@@ -1,0 +1,12 @@
+"""The subcommands of ``esr``, one a module.
+
+Each has ``add``, which makes its parser, and ``run``. What is heavy to
+import, a command imports when it runs.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+from esr_lobes.commands import evaluate
+
+ALL = (evaluate,)

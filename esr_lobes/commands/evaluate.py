@@ -1,0 +1,180 @@
+"""``esr evaluate``: how good a retriever is on some clips.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from esr_lobes.devices import check_device
+from esr_lobes.errors import MendableError
+
+DESCRIPTION = """\
+Ranks the clips of a manifest for every style, and writes report.json,
+report.md, the trials and the plots into a folder. Of a training's output
+folder, the reports on all its test sets are made anew; anything else needs
+--out.
+
+  esr evaluate results/RAVDESS/compact/1986
+  esr evaluate RETRIEVER --manifest test.csv --data_root AUDIO --out report
+"""
+# What makes a report another one than the training's own.
+SETTINGS = ("manifest", "data_root", "banks", "trials", "distractors", "seed")
+
+
+def add(commands):
+    """Adds the command's parser.
+
+    Arguments
+    ---------
+    commands : argparse action
+        From ``add_subparsers``.
+    """
+    parser = commands.add_parser(
+        "evaluate",
+        help="Recall@k and ranking figures of a retriever on a manifest",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        help="folder of a retriever, its hub id, or a training's output "
+        "folder (whose retriever and test sets are taken)",
+    )
+    parser.add_argument(
+        "--manifest", help="CSV of the clips; default: the training's test sets"
+    )
+    parser.add_argument(
+        "--data_root",
+        help="what $data_root in the manifest stands for; default: where the "
+        "training's corpus lay",
+    )
+    parser.add_argument(
+        "--out",
+        help="folder of the report; may be left out only where a training's "
+        "own report is made again, with none of the other settings",
+    )
+    parser.add_argument(
+        "--banks",
+        nargs="+",
+        help="prompt banks: train, held_out or YAML files (default: both, "
+        "or those of the training)",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=1000, help="trials a style (1000)"
+    )
+    parser.add_argument(
+        "--distractors", type=int, default=400, help="clips of others (400)"
+    )
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    own = {name: parser.get_default(name) for name in SETTINGS}
+    parser.set_defaults(run=run, own=own)
+
+
+def run(options):
+    """Prints and writes the figures of a retriever.
+
+    Arguments
+    ---------
+    options : argparse.Namespace
+        What the command line says.
+    """
+    from esr_lobes import EncoderRetriever
+    from esr_lobes.evaluation import evaluate_retriever
+
+    device = check_device(options.device)
+    training = _training(options.source)
+    if options.manifest is None and training is None:
+        raise MendableError("which clips? add --manifest CSV")
+    banks = _banks(options.banks, training)
+    out = _out(options, training)
+    styles = set.intersection(*(set(bank.styles) for bank in banks))
+    sets = _sets(options, training, styles)
+    source = training.retriever if training else options.source
+    retriever = EncoderRetriever.from_hparams(
+        source=str(source), run_opts={"device": device}
+    )
+    for name, rows in sets.items():
+        report = evaluate_retriever(
+            retriever,
+            rows,
+            banks,
+            out_folder=out / name,
+            encode_options={"on_error": "skip"},
+            n_trials=options.trials,
+            n_distractors=options.distractors,
+            seed=options.seed,
+        )
+        title = f"{name}\n\n" if len(sets) > 1 else ""
+        print(f"{title}{report}\n\nReport and plots: {out / name}\n")
+
+
+def _training(source):
+    """Returns the folder of a training, or None if it is something else."""
+    from esr_lobes.runs import RunFolder
+
+    folder = RunFolder(source)
+    return folder if folder.retriever.is_dir() else None
+
+
+def _sets(options, training, styles):
+    """Returns the rows to judge by the name of their report's folder."""
+    from esr_lobes.manifests import read_manifest
+
+    if options.manifest is None:
+        sets = training.test_sets(styles, options.data_root)
+        if not sets:
+            raise MendableError(f"{training.path} has no test clips")
+        return sets
+    root = options.data_root
+    if root is None and training is not None and len(training.corpora) == 1:
+        (root,) = training.corpora.values()
+    rows = read_manifest(options.manifest, data_root=root, styles=styles)
+    if not rows:
+        raise MendableError(f"{options.manifest} has no clips to evaluate on")
+    return {"": rows}
+
+
+def _out(options, training):
+    """Returns the folder of the report, which may be made or filled."""
+    out = options.out
+    if out is None:
+        is_own = all(getattr(options, k) == v for k, v in options.own.items())
+        if not (is_own and training):
+            raise MendableError(
+                "where shall the report go? add --out FOLDER, such as "
+                "--out ./evaluation (only the report of a training on its "
+                "own test sets has a place of its own)"
+            )
+        out = training.evaluation("")
+    there = Path(out).absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise MendableError(
+            f"{there} is no folder that can be written to: give another --out"
+        )
+    return Path(out)
+
+
+def _banks(names, training):
+    """Returns the banks to ask with: a list's, or those of a training."""
+    from esr_lobes.prompts import PromptBank
+    from esr_lobes.training import judging_banks
+
+    if not names:
+        from ruamel.yaml import YAML
+
+        return judging_banks(YAML().load(training.page) if training else {})
+    banks = [PromptBank.load(name, unique=False) for name in names]
+    titles = [bank.name for bank in banks]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise MendableError(
+            f"--banks names {', '.join(twice)} twice: give each once, and "
+            "files of different names"
+        )
+    return banks
