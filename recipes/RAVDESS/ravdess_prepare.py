@@ -21,7 +21,7 @@ from collections import Counter
 
 from speechbrain.utils.logger import get_logger
 
-from esr_lobes import audio, preparation
+from esr_lobes import audio, corpora, preparation
 
 logger = get_logger(__name__)
 
@@ -205,24 +205,23 @@ def _split_of(present, wanted):
     return {actor: split_of[actor] for actor in sorted(present & {*split_of})}
 
 
+def _speaker(actor):
+    return f"Actor_{actor:02d}"
+
+
 def _row(info, fields, data_folder):
     """Gives the manifest row of one clip."""
-    name = os.path.relpath(info.path, data_folder).replace(os.sep, "/")
-    return {
-        "ID": os.path.splitext(os.path.basename(info.path))[0],
-        "duration": info.seconds,
-        "wav": "{data_root}/" + name,
-        "start": 0.0,
-        "stop": info.seconds,
-        "channel": None,
-        "speaker": f"Actor_{fields['actor']:02d}",
-        "style": STYLES[fields["emotion"]],
-        "emotion": EMOTIONS[fields["emotion"]],
-        "intensity": INTENSITIES[fields["intensity"]],
-        "statement": STATEMENTS[fields["statement"]],
-        "repetition": int(fields["repetition"]),
-        "sex": "male" if fields["actor"] % 2 else "female",
-    }
+    return corpora.clip_row(
+        info,
+        data_folder,
+        speaker=_speaker(fields["actor"]),
+        style=STYLES[fields["emotion"]],
+        emotion=EMOTIONS[fields["emotion"]],
+        intensity=INTENSITIES[fields["intensity"]],
+        statement=STATEMENTS[fields["statement"]],
+        repetition=int(fields["repetition"]),
+        sex="male" if fields["actor"] % 2 else "female",
+    )
 
 
 def _check_filled(splits, wanted, data_folder):
@@ -238,26 +237,9 @@ def _check_filled(splits, wanted, data_folder):
 
 def _report(save_folder, splits, skips, split_of):
     """Logs what was written, what was left out, and what is not official."""
-    for split, rows in splits.items():
-        hours = sum(row["duration"] for row in rows) / 3600
-        actors = sorted({row["speaker"] for row in rows})
-        logger.info(
-            f"{split}.csv: {len(rows)} clips, {hours:.2f} h, "
-            f"{len(actors)} actors"
-        )
-    counts = Counter(r["speaker"] for rows in splits.values() for r in rows)
-    for actor in split_of:
-        count = counts[f"Actor_{actor:02d}"]
-        if count != CLIPS_PER_ACTOR:
-            logger.warning(
-                f"Actor_{actor:02d} has {count} usable clips, officially "
-                f"{CLIPS_PER_ACTOR}"
-            )
-    if skips:
-        reasons = Counter(skip.reason for skip in skips).most_common()
-        logger.warning(
-            f"left out {len(skips)} files ("
-            + ", ".join(f"{count} {reason}" for reason, count in reasons)
-            + "), listed in "
-            + os.path.join(save_folder, preparation.SKIPS_FILE)
-        )
+    corpora.log_splits(save_folder, splits, skips)
+    corpora.warn_differences(
+        Counter(r["speaker"] for rows in splits.values() for r in rows),
+        {_speaker(actor): CLIPS_PER_ACTOR for actor in split_of},
+        "usable clips",
+    )

@@ -23,7 +23,7 @@ import soundfile
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from esr_lobes import audio, preparation
+from esr_lobes import audio, corpora, preparation
 from esr_lobes.files import write_text
 from esr_lobes.synthesis import SAMPLE_RATE, STYLES, Synthesizer
 
@@ -172,12 +172,7 @@ def prepare_synthetic(
     for clip in clips:
         splits[clip["split"]].append(_row(clip, data_folder))
     preparation.write_splits(save_folder, splits, settings=settings)
-    for split, rows in splits.items():
-        minutes = sum(row["duration"] for row in rows) / 60
-        logger.info(
-            f"{split}.csv: {len(rows)} clips, {minutes:.0f} min, "
-            f"{len(voices[split])} voices"
-        )
+    corpora.log_splits(save_folder, splits)
 
 
 def _check(voices, styles, n_clips):
@@ -294,15 +289,11 @@ def _write(path, wave):
 
 def _row(clip, data_folder):
     """Returns the manifest row of a clip."""
-    seconds = audio.probe(data_folder / clip["file"]).seconds
-    return {
-        "ID": clip["file"].removesuffix(".wav").replace("/", "-"),
-        "duration": seconds,
-        "wav": "{data_root}/" + clip["file"],
-        "start": 0.0,
-        "stop": seconds,
-        "channel": None,
-        "speaker": _plain(clip["voice"]),
-        "style": clip["style"],
-        "sentence": clip["sentence"],
-    }
+    return corpora.clip_row(
+        audio.probe(data_folder / clip["file"]),
+        data_folder,
+        speaker=_plain(clip["voice"]),
+        style=clip["style"],
+        ID=clip["file"].removesuffix(".wav").replace("/", "-"),
+        sentence=clip["sentence"],
+    )

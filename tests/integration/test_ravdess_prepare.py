@@ -144,7 +144,7 @@ def test_five_percent_broken(corpus, tmp_path, caplog):
     assert {skip.path: skip.reason for skip in skips} == broken
     assert "left out 18 files" in caplog.text
     assert "4 empty" in caplog.text and "3 silent" in caplog.text
-    assert "Actor_01 has 57 usable clips, officially 60" in caplog.text
+    assert "Actor_01: 57 usable clips, published are 60 (-3)" in caplog.text
 
 
 def test_other_files_are_told_apart(official, corpus, tmp_path, caplog):
