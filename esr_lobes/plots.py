@@ -1,9 +1,8 @@
-"""Figures of an evaluation: maps, similarities, recall by duration.
+"""Figures of an evaluation: similarities, recall by duration.
 
 Every function returns a matplotlib `Figure` that belongs to no window and no
 global state; `save_figure` writes it. Colours are those of Okabe and Ito,
-which colour-blind readers can tell apart; where there are more styles than
-colours, the shape of the dots changes too, and styles are named on the map.
+which colour-blind readers can tell apart.
 
 Authors
  * The esr_lobes contributors
@@ -23,114 +22,6 @@ COLOURS = (
     "#8C6D1F",
     "#4D4D4D",
 )
-SHAPES = ("o", "s", "^")
-MAX_CLIPS = 1000
-MAX_PROMPTS = 10
-_MIN_POINTS = 12  # fewer make no neighbourhoods for t-SNE
-
-
-def embedding_map(
-    clips,
-    clip_styles,
-    prompts,
-    title="Speech and text",
-    max_clips=MAX_CLIPS,
-    max_prompts=MAX_PROMPTS,
-):
-    """Returns a map of both modalities: clips as dots, prompts as stars.
-
-    The map is a t-SNE of the unit vectors, or their first two principal
-    components if there are very few.
-
-    Arguments
-    ---------
-    clips : array
-        Embeddings of clips, of shape [clip, dimension].
-    clip_styles : list of str
-        The style of each clip.
-    prompts : dict
-        Style to embeddings of its prompts, of shape [prompt, dimension].
-    title : str
-        What is shown; numbers and method are added.
-    max_clips : int
-        Show no more clips than this, drawn with a fixed seed.
-    max_prompts : int
-        Show no more prompts of a style than this, spread over its list.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
-    """
-    clips = np.asarray(clips, dtype=np.float64)
-    of_clip = np.array(clip_styles, dtype=object)
-    n_clips = len(clips)
-    if n_clips > max_clips:
-        rng = np.random.Generator(np.random.PCG64(0))
-        shown = np.sort(rng.choice(n_clips, max_clips, replace=False))
-        clips, of_clip = clips[shown], of_clip[shown]
-    n_prompts = sum(map(len, prompts.values()))
-    prompts = {s: _spread(prompts[s], max_prompts) for s in sorted(prompts)}
-    of_prompt = np.array(
-        [style for style in prompts for _ in prompts[style]], dtype=object
-    )
-    points = np.concatenate([clips, *prompts.values()])
-    places, method = _flatten(points)
-    dots, stars = places[: len(clips)], places[len(clips) :]
-    figure = _figure(10.5, 7.5)
-    axes = figure.add_subplot()
-    styles = sorted(set(of_clip) | set(of_prompt))
-    size = 16 if len(clips) > 300 else 36
-    for number, style in enumerate(styles):
-        colour = COLOURS[number % len(COLOURS)]
-        shape = SHAPES[number // len(COLOURS) % len(SHAPES)]
-        own = dots[of_clip == style]
-        axes.scatter(
-            *own.T,
-            s=size,
-            c=colour,
-            marker=shape,
-            alpha=0.65,
-            linewidths=0,
-            label=f"{style} ({len(own)})",
-        )
-        own = stars[of_prompt == style]
-        axes.scatter(
-            *own.T,
-            s=45,
-            c=colour,
-            marker="*",
-            edgecolors="black",
-            linewidths=0.5,
-            zorder=3,
-        )
-    _name_groups(axes, styles, dots, of_clip, stars, of_prompt)
-    axes.scatter(
-        [],
-        [],
-        s=90,
-        c="white",
-        marker="*",
-        edgecolors="black",
-        linewidths=0.7,
-        label="prompts",
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.margins(0.08)
-    axes.set_title(
-        f"{title}\n{method} of {_part(len(clips), n_clips)} clips and "
-        f"{_part(len(stars), n_prompts)} prompts"
-    )
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=9,
-        title="style (clips)",
-        markerscale=1.3,
-    )
-    return figure
 
 
 def similarity_map(scores, clip_styles, title="Queries and clips"):
@@ -155,7 +46,7 @@ def similarity_map(scores, clip_styles, title="Queries and clips"):
     queries, styles = sorted(table), sorted(set(of_clip))
     cells = np.array([[table[q][s] for s in styles] for q in queries])
     side = 0.42 * len(styles)
-    figure = _figure(side + 3.2, 0.42 * len(queries) + 2.4)
+    figure = empty_figure(side + 3.2, 0.42 * len(queries) + 2.4)
     axes = figure.add_subplot()
     image = axes.imshow(cells, cmap="cividis", aspect="equal")
     axes.set_xticks(
@@ -231,7 +122,7 @@ def duration_bars(bins, title="Recall by duration"):
         The figure, with clips and trials under each bin.
     """
     names = [name for name in bins[0] if name.startswith("R@")]
-    figure = _figure(max(5.0, 1.5 * len(bins) + 2.0), 4.4)
+    figure = empty_figure(max(5.0, 1.5 * len(bins) + 2.0), 4.4)
     axes = figure.add_subplot()
     width = 0.8 / len(names)
     for number, name in enumerate(names):
@@ -262,6 +153,65 @@ def duration_bars(bins, title="Recall by duration"):
     n_trials = sum(each["trials"] for each in bins)
     axes.set_title(f"{title}\n{n_trials} trials, all styles together")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure
+
+
+def duration_comparison(runs, title="Recall by duration"):
+    """Returns bars of recall for short and long clips, of several runs.
+
+    Arguments
+    ---------
+    runs : dict
+        Name of a run to its bins, from
+        `esr_lobes.metrics.recall_by_duration`, all on the same clips. A run
+        without trials in a bin has no bar there.
+    title : str
+        What is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure: a panel for each rank that counts as found, in it a
+        group of bars for each bin and a bar for each run.
+    """
+    names = {
+        each["from"]: f"{bin_name(each)}\n{_count(each['clips'], 'clip')}"
+        for bins in runs.values()
+        for each in bins
+    }
+    starts = sorted(names)
+    recalls = [
+        name for name in next(iter(runs.values()))[0] if name.startswith("R@")
+    ]
+    figure = empty_figure(
+        max(6.5, (0.5 * len(runs) + 0.6) * len(starts) + 2.5),
+        0.8 + 3.2 * len(recalls),
+    )
+    all_axes = figure.subplots(len(recalls), 1, squeeze=False)[:, 0]
+    width = 0.85 / len(runs)
+    for axes, recall in zip(all_axes, recalls, strict=True):
+        for number, (run, bins) in enumerate(runs.items()):
+            places = np.array([starts.index(each["from"]) for each in bins])
+            heights = [each[recall] for each in bins]
+            bars = axes.bar(
+                places - 0.425 + width * (number + 0.5),
+                heights,
+                width * 0.94,
+                color=COLOURS[number % len(COLOURS)],
+                hatch=("", "//", "..")[number // len(COLOURS) % 3],
+                label=run,
+            )
+            labels = [_short(value) for value in heights]
+            axes.bar_label(bars, labels, padding=2, fontsize=8)
+        axes.set_xticks(range(len(starts)), [names[each] for each in starts])
+        axes.set_ylim(0, 1.08)
+        axes.set_yticks(np.linspace(0, 1, 6))
+        axes.set_ylabel(recall)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].set_title(f"{title}\nall styles together")
+    all_axes[0].legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False
+    )
     return figure
 
 
@@ -306,69 +256,25 @@ def save_figure(path, figure, dpi=150):
         figure.savefig(temporary, format="png", dpi=dpi, bbox_inches="tight")
 
 
-def _figure(width, height):
-    """An empty figure of a size in inches, drawn without a screen."""
+def empty_figure(width, height):
+    """Returns an empty figure that is drawn without a screen.
+
+    Arguments
+    ---------
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _flatten(points):
-    """Two coordinates a point, and the name of the method."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    norms = np.linalg.norm(points, axis=1, keepdims=True)
-    points = points / np.maximum(norms, 1e-12)
-    if len(points) >= _MIN_POINTS and np.ptp(points, axis=0).max() > 1e-6:
-        perplexity = min(30.0, (len(points) - 1) / 4)
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-        return tsne.fit_transform(points), "t-SNE"
-    places = np.zeros((len(points), 2))
-    n_parts = min(2, *points.shape)
-    if np.ptp(points, axis=0).max() > 0:
-        places[:, :n_parts] = PCA(n_parts).fit_transform(points)
-    return places, "principal components"
-
-
-def _name_groups(axes, styles, dots, of_clip, stars, of_prompt):
-    """Writes each style's name near the middle of its prompts or clips."""
-    from matplotlib.patheffects import withStroke
-
-    for style in styles:
-        group = stars[of_prompt == style]
-        if not len(group):
-            group = dots[of_clip == style]
-        # The point nearest the middle, so that a name is always on a point.
-        middle = np.median(group, axis=0)
-        at = group[np.argmin(((group - middle) ** 2).sum(axis=1))]
-        axes.annotate(
-            style,
-            at,
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=9,
-            weight="bold",
-            zorder=4,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
-
-
-def _spread(rows, count):
-    """At most `count` rows, evenly spread, float64."""
-    rows = np.asarray(rows, dtype=np.float64)
-    shown = np.linspace(0, len(rows) - 1, min(count, len(rows)))
-    return rows[shown.round().astype(int)]
-
-
-def _part(shown, total):
-    """How many are shown, of how many if not all."""
-    return f"{shown}" if shown == total else f"{shown} of {total}"
 
 
 def _short(value):

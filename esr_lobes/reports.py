@@ -87,7 +87,7 @@ class Report:
         return written + (self._draw(folder / "plots") if is_drawn else [])
 
     def _draw(self, folder):
-        from esr_lobes import plots
+        from esr_lobes import maps, plots
 
         figures = {}
         for name, scores in self.scores.items():
@@ -101,7 +101,7 @@ class Report:
                     bins, f"Recall by duration: {name}"
                 )
             if name in self.prompts and "embeddings" not in figures:
-                figures["embeddings"] = plots.embedding_map(
+                figures["embeddings"] = maps.embedding_map(
                     self.clips,
                     self.clip_styles,
                     self.prompts[name],
@@ -140,7 +140,7 @@ def summary_table(numbers):
             low, high = low_high
             cells[len(recalls)] += f" [{low:.3f}, {high:.3f}]"
         lines.append([name, n_styles, *cells])
-    return _table(["", "styles", *names], lines)
+    return markdown_table(["", "styles", *names], lines)
 
 
 def to_markdown(numbers):
@@ -207,7 +207,7 @@ def _system_parts(name, system, ks):
             low, high = figures["AP_interval"]
             cells[len(ks)] += f" [{low:.2f}, {high:.2f}]"
         lines.append([style, str(figures["clips"]), *cells])
-    parts = [f"## {name}", _table(["style", "clips", *names], lines)]
+    parts = [f"## {name}", markdown_table(["style", "clips", *names], lines)]
     if system["skipped"]:
         parts.append(
             "Not searched for: "
@@ -224,7 +224,7 @@ def _system_parts(name, system, ks):
             f'The worst of all is "{worst["prompt"]}" ({worst["style"]}, '
             f'{worst["AP"]:.4f}), the best "{best["prompt"]}" '
             f"({best['style']}, {best['AP']:.4f}).",
-            _table(
+            markdown_table(
                 ["style", "prompts", "mean AP", "worst AP", "worst prompt"],
                 [
                     [
@@ -251,7 +251,7 @@ def _duration_table(bins):
     from esr_lobes.plots import bin_name
 
     recalls = [name for name in bins[0] if name.startswith("R@")]
-    return _table(
+    return markdown_table(
         ["duration", "clips", "trials", *recalls],
         [
             [
@@ -265,15 +265,36 @@ def _duration_table(bins):
     )
 
 
-def _table(header, rows):
-    """A Markdown table with aligned columns: text left, numbers right."""
+def markdown_table(header, rows):
+    """Returns a Markdown table with aligned columns.
+
+    Arguments
+    ---------
+    header : list of str
+        Names of the columns.
+    rows : list of list of str
+        Cells; a column of which all that is not empty begins like a number
+        stands to the right.
+
+    Returns
+    -------
+    str
+        A table that is read as Markdown and on a terminal.
+
+    Example
+    -------
+    >>> print(markdown_table(["style", "AP"], [["sad", "0.5"]]))
+    | style |  AP |
+    | ----- | --: |
+    | sad   | 0.5 |
+    """
     rows = [[_cell(cell) for cell in row] for row in rows]
     widths = [
         max(map(len, column)) for column in zip(header, *rows, strict=True)
     ]
     widths = [max(width, 3) for width in widths]
     is_number = [
-        all(re.match(r"-?\d", row[i]) for row in rows)
+        all(re.match(r"[-+]?\d|-?$", row[i]) for row in rows)
         for i in range(len(header))
     ]
 

@@ -25,6 +25,7 @@ from esr_lobes.inference import EncoderRetriever
 from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError, did_you_mean, load_page
 from esr_lobes.prompts import PromptBank
+from esr_lobes.published import beside
 from esr_lobes.runs import RunFolder
 
 logger = get_logger(__name__)
@@ -41,12 +42,13 @@ AIMS = (
 
 
 class Run(NamedTuple):
-    """One training: its page as objects and as text, how it runs, its folder,
-    and where its corpora lie."""
+    """One training: its page as objects and as text, how it runs, its recipe,
+    its folder, and where its corpora lie."""
 
     hparams: dict
     flat_page: str
     run_opts: dict
+    recipe: str
     folder: RunFolder
     corpora: dict
 
@@ -78,7 +80,8 @@ def open_run(argv, corpus):
     hparams["train_loggers"] = [hparams["train_logger"]]
     if hparams["use_tensorboard"] and if_main_process():
         hparams["train_loggers"].append(_tensorboard(folder))
-    return Run(hparams, flat_page, run_opts, RunFolder(folder), {})
+    recipe = Path(corpus).parent.name
+    return Run(hparams, flat_page, run_opts, recipe, RunFolder(folder), {})
 
 
 def _tensorboard(folder):
@@ -340,6 +343,7 @@ def export_and_evaluate(run, brain, card):
         )
         reports[name] = report
         print(f"\nOn {name} ({len(rows)} clips):\n\n{report}\n")
+        print(_beside_the_paper(run, name, report) or "")
     tested = [row for rows in test_sets.values() for row in rows]
     if tested:
         trained = heard_rows(run, "train")
@@ -348,6 +352,14 @@ def export_and_evaluate(run, brain, card):
     logger.info("The retriever is in %s", source)
     logger.info("Reports and plots: %s", run.folder.evaluation(""))
     return reports
+
+
+def _beside_the_paper(run, name, report):
+    """Returns the paper's figures beside ours, if it has such a row."""
+    corpus, test_set = run.recipe, name
+    if "" not in run.corpora:
+        corpus, _, test_set = name.partition("_")
+    return beside(report, run.hparams["name"], corpus, test_set)
 
 
 def _parts(test_sets, held_out):

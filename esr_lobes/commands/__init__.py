@@ -7,6 +7,6 @@ Authors
  * The esr_lobes contributors
 """
 
-from esr_lobes.commands import evaluate
+from esr_lobes.commands import evaluate, figures, tables
 
-ALL = (evaluate,)
+ALL = (evaluate, tables, figures)

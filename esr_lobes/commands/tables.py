@@ -1,0 +1,61 @@
+"""``esr tables``: the tables of the paper from a folder of results.
+
+Authors
+ * The esr_lobes contributors
+"""
+
+DESCRIPTION = """\
+Prints Table II and Table III of Kang and Roy 2025 beside the figures of the
+trainings in a folder, and a table of systems and ablations for every other
+test set. What has not been run is said to be, with its command.
+
+  esr tables results
+  esr tables results --out tables.md
+"""
+
+
+def add(commands):
+    """Declares the command.
+
+    Arguments
+    ---------
+    commands : argparse object
+        Of ``add_subparsers``.
+    """
+    from argparse import RawDescriptionHelpFormatter
+
+    parser = commands.add_parser(
+        "tables",
+        help="tables of a folder of results, beside the paper's figures",
+        description=DESCRIPTION,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "results",
+        help="folder of results/CORPUS/PAGE/SEED/evaluation/SET/report.json",
+    )
+    parser.add_argument("--out", help="Markdown file to write as well")
+    parser.set_defaults(run=run)
+
+
+def run(options):
+    """Prints the tables, and writes them if asked to.
+
+    Arguments
+    ---------
+    options : argparse.Namespace
+        What the command line says.
+    """
+    from esr_lobes.files import write_text
+    from esr_lobes.results import find_results
+    from esr_lobes.tables import other_tables, paper_tables
+
+    results = find_results(options.results)
+    others = other_tables(results)
+    text = paper_tables(results)
+    text += f"\nFrom {len(results)} reports below `{options.results}`.\n"
+    if others:
+        text += f"\n# Other systems and test sets\n\n{others}"
+    print(text, end="")
+    if options.out is not None:
+        write_text(options.out, text)
