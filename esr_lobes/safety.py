@@ -37,6 +37,8 @@ from esr_lobes.limits import check_aliases, check_growth, check_text_size
 ALLOWED = frozenset(
     {
         "esr_lobes.encoders.compact.CompactEncoder",
+        "esr_lobes.encoders.emotion2vec.Emotion2vec",
+        "esr_lobes.encoders.huggingface.HuggingFaceSpeech",
         "esr_lobes.encoders.text.TextEncoder",
         "esr_lobes.heads.ModalityDiscriminator",
         "esr_lobes.heads.Projection",

@@ -87,6 +87,49 @@ def load_weights(path):
     return weights
 
 
+def misfit(weights, expected):
+    """Returns in words why weights do not fill modules exactly.
+
+    Arguments
+    ---------
+    weights : dict
+        Tensors by name.
+    expected : dict
+        Tensors of the names and shapes wanted.
+
+    Returns
+    -------
+    str
+        What is missing, unexpected, of another shape or not finite; empty
+        if they fit.
+
+    Example
+    -------
+    >>> misfit({"bias": torch.ones(2)}, {"bias": torch.zeros(3)})
+    '1 of another shape (bias [2] for [3])'
+    """
+    faults = {
+        "missing": expected.keys() - weights.keys(),
+        "unexpected": weights.keys() - expected.keys(),
+        "of another shape": {
+            f"{name} {list(weights[name].shape)} for {list(value.shape)}"
+            for name, value in expected.items()
+            if name in weights and weights[name].shape != value.shape
+        },
+        "not finite": {
+            name
+            for name, value in weights.items()
+            if not value.isfinite().all()
+        },
+    }
+    return "; ".join(
+        f"{len(names)} {fault} ({', '.join(sorted(names)[:5])}"
+        f"{', ...' if len(names) > 5 else ''})"
+        for fault, names in faults.items()
+        if names
+    )
+
+
 def fill(modules, weights, path):
     """Loads weights into modules, all or nothing.
 
@@ -118,28 +161,11 @@ def fill(modules, weights, path):
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    faults = [
-        f"{len(names)} {fault} ({', '.join(sorted(names)[:5])}...)"
-        for fault, names in {
-            "missing": expected.keys() - weights.keys(),
-            "unexpected": weights.keys() - expected.keys(),
-            "of another shape": {
-                f"{name} {list(weights[name].shape)} for {list(value.shape)}"
-                for name, value in expected.items()
-                if name in weights and weights[name].shape != value.shape
-            },
-            "not finite": {
-                name
-                for name, value in weights.items()
-                if not value.isfinite().all()
-            },
-        }.items()
-        if names
-    ]
+    faults = misfit(weights, expected)
     if faults:
         raise WeightsError(
             f"{path} and its page do not belong together: "
-            f"{'; '.join(faults)}. Export the retriever again."
+            f"{faults}. Export the retriever again."
         )
     for name, module in modules.items():
         own = {

@@ -4,6 +4,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -16,11 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-
-WORDS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] a an the person speaking in tone voice "
-    "happy sad angry calm fast quiet loud of says something with it"
-).split()
+from tiny_backbones import make_tiny
 
 
 def pytest_sessionstart(session):
@@ -39,26 +36,21 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
-def tiny_text_backbone(tmp_path_factory):
-    """A folder with a random BERT of width 32 and its word tokenizer."""
-    from transformers import AutoTokenizer, BertConfig, BertModel
+def tiny_backbone(tmp_path_factory):
+    """A function from a kind to the folder of a tiny checkpoint of it."""
+    root = tmp_path_factory.mktemp("backbones")
 
-    folder = tmp_path_factory.mktemp("backbones") / "tiny_bert"
-    folder.mkdir()
-    words = "\n".join(dict.fromkeys(WORDS)) + "\n"
-    (folder / "vocab.txt").write_text(words, encoding="utf-8")
-    config = BertConfig(
-        vocab_size=len(set(WORDS)),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return folder
+    @functools.cache
+    def folder_of(kind):
+        return make_tiny(kind, root / f"tiny_{kind}")
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_text_backbone(tiny_backbone):
+    """A folder with a random BERT of width 32 and its word tokenizer."""
+    return tiny_backbone("bert")
 
 
 def tone(seconds, hertz, sample_rate=16000, level=0.3, seed=0):

@@ -7,6 +7,6 @@ Authors
  * The esr_lobes contributors
 """
 
-from esr_lobes.commands import evaluate, figures, tables
+from esr_lobes.commands import evaluate, figures, import_checkpoint, tables
 
-ALL = (evaluate, tables, figures)
+ALL = (evaluate, tables, figures, import_checkpoint)

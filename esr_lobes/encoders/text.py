@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from esr_lobes.encoders.checkpoints import broken, load_whole, naming_damage
 from esr_lobes.pooling import first_token, masked_mean
-from esr_lobes.weights import DAMAGE, WeightsError, first_line
 
 POOLINGS = {"mean": masked_mean, "first": first_token}
 # Where a sentence encoder says how it was trained to be pooled.
@@ -65,8 +65,7 @@ def load_backbone(source, local_files_only=False):
     """Returns the tokenizer and the model of a checkpoint, both whole.
 
     transformers opens a folder without its vocabulary as a tokenizer that
-    knows no word, and draws missing weights at random; both answer, and mean
-    nothing.
+    knows no word; it answers, and means nothing.
 
     Arguments
     ---------
@@ -84,36 +83,25 @@ def load_backbone(source, local_files_only=False):
 
     Raises
     ------
-    OSError
+    FileNotFoundError
         If a hub id cannot be had.
     WeightsError
         If something is missing, damaged, or not of the same model.
     """
     from transformers import AutoModelForTextEncoding, AutoTokenizer
 
-    options = {"local_files_only": local_files_only, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, report = AutoModelForTextEncoding.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **options
+    with naming_damage("text", source):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=local_files_only, trust_remote_code=False
         )
-    except TimeoutError:  # the caller's, if there is one
-        raise
-    except DAMAGE as error:
-        if isinstance(error, OSError) and not Path(source).is_dir():
-            raise  # about the hub, and says so
-        raise _broken(source, first_line(error)) from error
-    # What pools a sentence for BERT's own pretraining is not used here.
-    missing = [
-        name
-        for name in (*report["missing_keys"], *report["mismatched_keys"])
-        if not str(name).startswith("pooler.")
-    ]
-    if missing:
-        names = ", ".join(sorted(map(str, missing))[:3])
-        raise _broken(source, f"{len(missing)} weights are missing: {names}...")
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        raise _broken(source, "some weights are not finite")
+    model = load_whole(
+        AutoModelForTextEncoding,
+        "text",
+        source,
+        # What pools a sentence for BERT's own pretraining is not used here.
+        unused=("pooler.",),
+        local_files_only=local_files_only,
+    )
     _check_vocabulary(tokenizer, model, source)
     return tokenizer, model
 
@@ -124,19 +112,12 @@ def _check_vocabulary(tokenizer, model, source):
     n_words, n_special = len(tokenizer), len(set(tokenizer.all_special_ids))
     # A table may have been made somewhat larger, never twice as large.
     if n_words <= n_special or not n_rows / 2 < n_words <= n_rows:
-        raise _broken(
+        raise broken(
+            "text",
             source,
             f"its tokenizer ({type(tokenizer).__name__}) knows {n_words} "
             f"words, {n_special} of them special, for {n_rows} embeddings",
         )
-
-
-def _broken(source, reason):
-    return WeightsError(
-        f"the text backbone {source} is damaged or not complete ({reason}). "
-        "Export or download it again: config, weights and all files of its "
-        "tokenizer, as save_pretrained of transformers writes them."
-    )
 
 
 def find_pooling(source, tokenizer):
@@ -160,7 +141,7 @@ def find_pooling(source, tokenizer):
         try:
             said = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise _broken(source, f"{POOLING_FILE}: {error}") from error
+            raise broken("text", source, f"{POOLING_FILE}: {error}") from error
         for pooling, key in POOLING_KEYS.items():
             # As `pooling_mode_mean_tokens: true` or `pooling_mode: mean`.
             if said.get(key) or said.get("pooling_mode") == key.split("_")[2]:
@@ -197,7 +178,7 @@ class TextEncoder(nn.Module):
     ------
     ValueError
         If there is no such pooling.
-    OSError
+    FileNotFoundError
         If the source is no folder, and a hub does not give it.
     WeightsError
         If the folder is damaged, not complete or not of one model.

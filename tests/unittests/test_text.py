@@ -10,11 +10,13 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_backbones import SENTENCES
+from tiny_backbones import TEXTS as KINDS
 
 from esr_lobes.encoders.text import TextEncoder
 from esr_lobes.weights import WeightsError
 
-TEXTS = ["a happy person", "sad", "the voice of a calm person speaking"]
+TEXTS = SENTENCES
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
@@ -83,95 +85,17 @@ def test_packaged_sentence_encoder():
 
 
 def test_a_source_that_is_not_there_says_so():
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError, match="nobody/no-such-model"):
         TextEncoder("nobody/no-such-model", local_files_only=True)
 
 
 # Other families, built from their configurations
 
 
-@pytest.fixture(scope="module")
-def tiny_roberta(tmp_path_factory):
-    """A RoBERTa of 32 positions with a byte-level tokenizer."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM
-
-    folder = tmp_path_factory.mktemp("backbones") / "tiny_roberta"
-    folder.mkdir()
-    words = ByteLevelBPETokenizer()
-    words.train_from_iterator(
-        TEXTS * 3,
-        vocab_size=300,
-        min_frequency=1,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-    )
-    words.save_model(str(folder))
-    settings = json.dumps({"tokenizer_class": "RobertaTokenizer"})
-    (folder / "tokenizer_config.json").write_text(settings)
-    config = RobertaConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=34,
-        pad_token_id=1,
-    )
-    torch.manual_seed(0)
-    RobertaForMaskedLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tiny_t5(tmp_path_factory):
-    """A whole T5, decoder included, with a tokenizer of pieces."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from tokenizers.processors import TemplateProcessing
-    from transformers import (
-        PreTrainedTokenizerFast,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
-
-    folder = tmp_path_factory.mktemp("backbones") / "tiny_t5"
-    pieces = Tokenizer(models.Unigram())
-    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
-    specials = ["<pad>", "</s>", "<unk>"]
-    pieces.train_from_iterator(
-        TEXTS * 3,
-        trainers.UnigramTrainer(
-            vocab_size=60, special_tokens=specials, unk_token="<unk>"
-        ),
-    )
-    pieces.post_processor = TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
-    config = T5Config(
-        # A multiple of 8, as the table of a real T5 is larger, too.
-        vocab_size=-(-pieces.get_vocab_size() // 8) * 8,
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=2,
-        decoder_start_token_id=0,
-    )
-    torch.manual_seed(0)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=pieces,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    ).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(params=["tiny_text_backbone", "tiny_roberta", "tiny_t5"])
-def family(request):
+@pytest.fixture(params=KINDS)
+def family(request, tiny_backbone):
     """The folder of a tiny checkpoint of each family."""
-    return request.getfixturevalue(request.param)
+    return tiny_backbone(request.param)
 
 
 def test_families_are_padding_invariant(family):
@@ -199,8 +123,9 @@ def test_families_know_their_words(family):
         assert encoder.tokenizer.unk_token_id not in tokens
 
 
-def test_of_t5_only_the_encoder(tiny_t5, tmp_path):
-    encoder = TextEncoder(tiny_t5)
+@pytest.mark.parametrize("kind", ["t5", "flan_t5"])
+def test_of_t5_only_the_encoder(kind, tiny_backbone, tmp_path):
+    encoder = TextEncoder(tiny_backbone(kind))
     assert not [key for key in encoder.state_dict() if "decoder" in key]
     encoder.save(tmp_path / "copy")
     copy = TextEncoder(tmp_path / "copy", local_files_only=True)
@@ -209,15 +134,51 @@ def test_of_t5_only_the_encoder(tiny_t5, tmp_path):
     assert not [key for key in saved if "decoder" in key]
 
 
+def test_flan_t5_has_its_gate(tiny_backbone):
+    names = TextEncoder(tiny_backbone("flan_t5")).state_dict()
+    assert [name for name in names if name.endswith("wi_1.weight")]
+    names = TextEncoder(tiny_backbone("t5")).state_dict()
+    assert [name for name in names if name.endswith("DenseReluDense.wi.weight")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_families_are_pooled_as_in_the_paper(kind, tiny_backbone):
+    """First token of BERT and RoBERTa, mean of the T5s' encoder."""
+    from transformers import (
+        AutoTokenizer,
+        BertModel,
+        RobertaModel,
+        T5EncoderModel,
+    )
+
+    folder = tiny_backbone(kind)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = {"bert": BertModel, "roberta": RobertaModel}.get(
+        kind, T5EncoderModel
+    )
+    model = plain.from_pretrained(folder).eval()
+    encoder = TextEncoder(folder)
+    rows = encoder(TEXTS)
+    for text, row in zip(TEXTS, rows, strict=True):
+        with torch.no_grad():
+            tokens = tokenizer(text, return_tensors="pt")
+            hidden = model(**tokens).last_hidden_state[0]
+        is_t5 = plain is T5EncoderModel
+        expected = hidden.mean(dim=0) if is_t5 else hidden[0]
+        assert torch.allclose(row, expected, atol=1e-5)
+
+
 # Pooling
 
 
-def test_auto_pooling_by_family(tiny_text_backbone, tiny_roberta, tiny_t5):
-    for folder, pooling in [
-        (tiny_text_backbone, "first"),
-        (tiny_roberta, "first"),
-        (tiny_t5, "mean"),
+def test_auto_pooling_by_family(tiny_backbone):
+    for kind, pooling in [
+        ("bert", "first"),
+        ("roberta", "first"),
+        ("t5", "mean"),
+        ("flan_t5", "mean"),
     ]:
+        folder = tiny_backbone(kind)
         encoder = TextEncoder(folder)
         assert encoder.pooling == pooling
         said = TextEncoder(folder, pooling=pooling)
@@ -295,9 +256,9 @@ def test_tokenizer_of_another_family(name, copied):
     refused(copied, f"tokenizer .{name}")
 
 
-def test_tokenizer_of_another_checkpoint(copied, tiny_roberta):
+def test_tokenizer_of_another_checkpoint(copied, tiny_backbone):
     for name in "tokenizer.json", "tokenizer_config.json":
-        shutil.copy(tiny_roberta / name, copied / name)
+        shutil.copy(tiny_backbone("roberta") / name, copied / name)
     refused(copied, "knows [23]..? words")
 
 
