@@ -81,6 +81,9 @@ def write_retriever(folder, page, modules):
             tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
     save_file(tensors, new / WEIGHTS)
     write_text(new / PAGE, page)
+    # safetensors writes for its owner alone.
+    for path in new.rglob("*.safetensors"):
+        path.chmod((new / PAGE).stat().st_mode)
     if folder.exists():
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
