@@ -27,39 +27,89 @@ DOCUMENTS = sorted(
     + [*ROOT.glob("recipes/*/*.md")]
 )
 
-# What the pages of a name are expected to hold, as text and as speech.
-ENCODERS = {
-    "minilm": "TextEncoder",
-    "compact": "CompactEncoder",
+# The classes of a page's towers, and what tiny checkpoint stands for theirs.
+TEXTS = {
+    "compact": ("TextEncoder", "bert"),
+    "bert": ("TextEncoder", "bert"),
+    "roberta": ("TextEncoder", "roberta"),
+    "t5": ("TextEncoder", "t5"),
+    "flan_t5": ("TextEncoder", "flan_t5"),
 }
-PAIRS = {"compact": ("minilm", "compact")}
+SPEECHES = {
+    "compact": ("CompactEncoder", None),
+    "e2v": ("Emotion2vec", "emotion2vec"),
+    "wavlm": ("HuggingFaceSpeech", "wavlm"),
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda p: p.stem)
-def test_a_page_opens_with_every_corpus(
-    page, corpus, tiny_text_backbone, tmp_path
-):
-    overrides = (
-        f"data_folder: {tmp_path}\noutput_folder: {tmp_path}\n"
-        f"recipe: {{text_encoder: {{width: 32, model: "
-        f"{{source: '{tiny_text_backbone}'}}}}}}\n"
-    )
+def test_a_page_opens_with_every_corpus(page, corpus, tiny_backbone, tmp_path):
+    """Its name says what it pairs: a text and a speech tower."""
+    text, _, speech = page.stem.rpartition("_")
+    wanted = {"speech": SPEECHES[speech]}
+    if text != "classifier":
+        wanted["text"] = TEXTS[text or speech]
+    overrides = f"data_folder: {tmp_path}\noutput_folder: {tmp_path}\n"
+    for tower, (_, kind) in wanted.items():
+        if kind:
+            source = (
+                f"{{width: 32, model: {{source: '{tiny_backbone(kind)}'}}}}"
+            )
+            overrides += f"{tower}_encoder: {source}\n"
     hparams, flat = load_page(page, overrides, corpus)
-    text, speech = PAIRS[page.stem]
     modules = hparams["modules"]
     assert hparams["name"] == page.stem
-    assert type(modules["text_encoder"]).__name__ == ENCODERS[text]
-    assert type(modules["speech_encoder"]).__name__ == ENCODERS[speech]
-    for tower in ("speech", "text"):
-        width = modules[f"{tower}_encoder"].width
-        assert modules[f"{tower}_projection"].in_features == width
+    assert ("text_encoder" in modules) == ("text" in wanted)
+    for tower, (name, _) in wanted.items():
+        encoder = modules[f"{tower}_encoder"]
+        assert type(encoder).__name__ == name
+        assert modules[f"{tower}_projection"].in_features == encoder.width
+    assert set(hparams["checkpointer"].recoverables) >= set(modules) - {
+        "text_encoder"
+    }
     assert "!ref" not in flat and "!include" not in flat
+
+
+def test_the_paper_s_pages_have_the_paper_s_values(tiny_backbone, tmp_path):
+    """Kang and Roy (2025), and their published pages."""
+    for page in PAGES:
+        if page.stem == "compact" or page.stem.startswith("classifier"):
+            continue
+        text, _, speech = page.stem.rpartition("_")
+        sources = {
+            "text": tiny_backbone(TEXTS[text][1]),
+            "speech": tiny_backbone(SPEECHES[speech][1]),
+        }
+        overrides = f"data_folder: x\noutput_folder: {tmp_path}\n" + "".join(
+            f"{tower}_encoder: {{width: 32, model: {{source: {source}}}}}\n"
+            for tower, source in sources.items()
+        )
+        hparams, _ = load_page(page, overrides)
+        assert hparams["positives"] == "pair"
+        assert hparams["batch_size"] == 32 and hparams["max_seconds"] == 8.0
+        assert hparams["lr"] == 5e-5 and hparams["discriminator_lr"] == 2e-5
+        assert hparams["embed_dim"] == 512 and hparams["temperature"] == 0.07
+        is_bert = text == "bert"
+        assert hparams["loss_weights"] == {
+            "classification": 0.5,
+            "contrastive": 1.0,
+            "adversarial": 0.05 if is_bert else 0.1,
+        }
+        assert hparams["start_epochs"] == {
+            "classification": 1,
+            "contrastive": 6,
+            "adversarial": 16 if is_bert else 11,
+        }
+        assert hparams["modules"]["text_encoder"].pooling == (
+            "mean" if "t5" in text else "first"
+        )
 
 
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda p: p.stem)
 def test_the_folder_of_results_names_corpus_page_and_seed(corpus):
-    hparams, _ = load_page(PAGES[0], "data_folder: x", corpus)
+    page = ROOT / "hparams" / "compact.yaml"
+    hparams, _ = load_page(page, "data_folder: x", corpus)
     folder = f"results/{corpus.parent.name}/{hparams['name']}/1986"
     assert hparams["output_folder"] == folder
 

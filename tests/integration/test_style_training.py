@@ -177,6 +177,14 @@ def test_the_export_gives_the_embeddings_of_the_brain(trained, corpus):
     }
 
 
+def test_all_files_of_an_export_are_for_the_same_eyes(trained):
+    """safetensors once left them for their owner alone."""
+    folder = trained[0] / "retriever"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
 def test_the_report_is_written(trained):
     folder, _, _, _, reports = trained
     assert set(reports) == {"test"}
