@@ -28,6 +28,7 @@ FOLDER = Path(__file__).parent / "data"
 BANKS = {
     "train": FOLDER / "prompts_train.yaml",
     "held_out": FOLDER / "prompts_held_out.yaml",
+    "plain": FOLDER / "prompts_plain.yaml",
 }
 
 _ARTICLE = re.compile(r"\b([Aa])n?(\s+)$")
@@ -182,7 +183,8 @@ class PromptBank:
         Arguments
         ---------
         name_or_path : str or pathlib.Path
-            "train", "held_out" or the path of a YAML file.
+            "train", "held_out", "plain" (one template and the names of the
+            styles) or the path of a YAML file.
         unique : bool
             See the class.
 

@@ -7,6 +7,7 @@ Authors
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +16,23 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
 from esr_lobes.audio import SAMPLE_RATE
-from esr_lobes.brain import CheckpointError, StyleRetrievalBrain
+from esr_lobes.batching import ClipBatches
+from esr_lobes.brain import (
+    CheckpointError,
+    StyleClassificationBrain,
+    StyleRetrievalBrain,
+)
 from esr_lobes.datasets import ClipReader, make_dataset
 from esr_lobes.devices import check_device
-from esr_lobes.evaluation import evaluate_retriever
+from esr_lobes.distributed import join_processes, n_ranks, rank
+from esr_lobes.evaluation import evaluate, evaluate_retriever
 from esr_lobes.export import export_retriever, write_card
 from esr_lobes.files import write_text
 from esr_lobes.inference import EncoderRetriever
 from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError, did_you_mean, load_page
 from esr_lobes.prompts import PromptBank
-from esr_lobes.published import beside
+from esr_lobes.published import CLASSIFIER, beside
 from esr_lobes.runs import RunFolder
 
 logger = get_logger(__name__)
@@ -33,6 +40,8 @@ logger = get_logger(__name__)
 # What may not change while a training goes on.
 AIMS = (
     "seed",
+    "batch_size",
+    "bucketed",
     "train_bank",
     "positives",
     "loss_weights",
@@ -70,8 +79,8 @@ def open_run(argv, corpus):
         What is to be done.
     """
     page, run_opts, overrides = sb.parse_arguments(argv)
+    run_opts = join_processes(run_opts)
     check_device(run_opts["device"], run_opts["precision"])
-    sb.utils.distributed.ddp_init_group(run_opts)
     hparams, flat_page = load_page(page, overrides, corpus)
     folder = hparams["output_folder"]
     sb.create_experiment_directory(experiment_directory=folder)
@@ -191,23 +200,31 @@ def train(run):
         len(rows["train"]),
         len(rows["valid"]),
     )
-    brain = StyleRetrievalBrain(
+    has_words = "text_encoder" in hparams["modules"]
+    kind = StyleRetrievalBrain if has_words else StyleClassificationBrain
+    brain = kind(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run.run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    loader = {
-        "batch_size": hparams["batch_size"],
-        "num_workers": hparams["num_workers"],
-    }
+    workers = {"num_workers": hparams["num_workers"]}
+    longest = hparams["max_seconds"]
+    batches = ClipBatches(
+        [min(row["duration"], longest) for row in rows["train"]],
+        hparams["batch_size"],
+        hparams["seed"],
+        hparams["bucketed"],
+        rank=rank(),
+        n_ranks=n_ranks(),
+    )
     brain.fit(
         hparams["epoch_counter"],
         train_set,
         valid_set,
-        train_loader_kwargs=loader | {"shuffle": True, "drop_last": False},
-        valid_loader_kwargs=loader,
+        train_loader_kwargs=workers | {"batch_sampler": batches},
+        valid_loader_kwargs=workers | {"batch_size": hparams["batch_size"]},
     )
     brain.recover_best()
     return brain
@@ -307,13 +324,15 @@ def heard_speakers(train_rows, test_rows):
 def export_and_evaluate(run, brain, card):
     """Writes the retriever, opens it as a user would, and judges it.
 
-    Styles held out of the training are judged apart from the others.
+    Styles held out of the training are judged apart from the others. A
+    classifier, which knows no words, is judged by its logits and leaves its
+    checkpoint only.
 
     Arguments
     ---------
     run : Run
         From :func:`open_run`.
-    brain : StyleRetrievalBrain
+    brain : StyleRetrievalBrain or StyleClassificationBrain
         From :func:`train`.
     card : dict
         What the model card says of the data: ``corpus``, ``licence``.
@@ -325,33 +344,46 @@ def export_and_evaluate(run, brain, card):
     """
     if not if_main_process():
         return {}
+    test_sets = run.folder.test_sets(run.hparams["train_prompts"].styles)
+    parts = list(_parts(test_sets, run.hparams["holdout_styles"]))
+    if isinstance(brain, StyleClassificationBrain):
+        return _evaluate(run, parts, partial(_judge_logits, brain))
     source = run.folder.retriever
     export_retriever(source, run.flat_page, brain)
     retriever = EncoderRetriever.from_hparams(
         source=str(source), run_opts={"device": str(brain.device)}
     )
     banks = judging_banks(run.hparams)
-    test_sets = run.folder.test_sets(run.hparams["train_prompts"].styles)
-    reports = {}
-    for name, rows, styles in _parts(test_sets, run.hparams["holdout_styles"]):
-        report = evaluate_retriever(
-            retriever,
-            rows,
-            banks,
-            out_folder=run.folder.evaluation(name),
-            styles=styles,
-        )
-        reports[name] = report
-        print(f"\nOn {name} ({len(rows)} clips):\n\n{report}\n")
-        print(_beside_the_paper(run, name, report) or "")
+    reports = _evaluate(
+        run, parts, partial(evaluate_retriever, retriever, banks=banks)
+    )
     tested = [row for rows in test_sets.values() for row in rows]
     if tested:
         trained = heard_rows(run, "train")
         card = card | {"speakers": heard_speakers(trained, tested)}
     write_card(source, run.flat_page, card, reports)
     logger.info("The retriever is in %s", source)
+    return reports
+
+
+def _evaluate(run, parts, judge):
+    """Returns the reports of a judge on all parts, saved and printed."""
+    reports = {}
+    for name, rows, styles in parts:
+        report = judge(rows, styles=styles)
+        report.save(run.folder.evaluation(name))
+        print(f"\nOn {name} ({len(rows)} clips):\n\n{report}\n")
+        print(_beside_the_paper(run, name, report) or "")
+        reports[name] = report
     logger.info("Reports and plots: %s", run.folder.evaluation(""))
     return reports
+
+
+def _judge_logits(brain, rows, styles):
+    """Returns the report of a classifier."""
+    logits = brain.score_clips(rows).numpy()
+    scores = {s: logits[:, brain.styles.index(s)] for s in styles}
+    return evaluate(None, rows, scores={CLASSIFIER: scores}, styles=styles)
 
 
 def _beside_the_paper(run, name, report):

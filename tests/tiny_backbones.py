@@ -195,7 +195,7 @@ def _emotion2vec(folder, _):
         depth=2,
         prenet_depth=1,
         num_heads=2,
-        conv_layers=((16, 10, 5), (16, 3, 2), (16, 2, 2)),
+        conv_layers=((16, 10, 5), (16, 8, 8), (16, 8, 8)),
         conv_pos_groups=4,
     )
     Emotion2vec.from_config(config).save(folder)

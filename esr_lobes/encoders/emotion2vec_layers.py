@@ -65,7 +65,7 @@ def flat_conv(x, weight, stride):
     weight : torch.Tensor
         As of nn.Conv1d, [out_channels, in_channels, kernel].
     stride : int
-        At most the kernel.
+        In frames.
 
     Returns
     -------
@@ -84,12 +84,48 @@ def flat_conv(x, weight, stride):
         return F.linear(padded.unfold(0, kernel, stride), weight.flatten(1))
     weight = weight.transpose(1, 2)
     x = x.reshape(-1, stride * x.shape[1])
-    y = F.linear(x, weight[:, :stride].flatten(1))
+    part = weight[:, :stride].flatten(1)
+    y = F.linear(x[:, : part.shape[1]], part)
     for i in range(stride, kernel, stride):
         part = weight[:, i : i + stride].flatten(1)
         later = i // stride
         y[:-later] += F.linear(x[later:, : part.shape[1]], part)
     return y
+
+
+def attend(q, k, v, bias, share):
+    """Returns attention by scaled products and a bias.
+
+    Arguments
+    ---------
+    q, k, v : torch.Tensor
+        Of shape [batch, head, token, channel].
+    bias : torch.Tensor
+        Added to the products, in their dtype; [batch or 1, head, token,
+        token].
+    share : float
+        What dropout blanks of the weights.
+
+    Returns
+    -------
+    torch.Tensor
+        Of shape [batch, head, token, channel].
+
+    Example
+    -------
+    >>> x = torch.zeros(1, 1, 2, 4)
+    >>> v = torch.arange(8.0).view(1, 1, 2, 4)
+    >>> attend(x, x, v, torch.zeros(1, 1, 2, 2), 0.0)[0, 0, 0].tolist()
+    [2.0, 3.0, 4.0, 5.0]
+    """
+    if share and q.device.type == "cpu":
+        # SDPA has no fast way to blank on the CPU.
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        weights = (logits + bias).softmax(dim=-1).to(v.dtype)
+        return dropout(weights, share, True) @ v
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=bias, dropout_p=share
+    )
 
 
 def alibi_slopes(n_heads):
@@ -169,15 +205,7 @@ class _Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         share = self.share if self.training else 0.0
-        if share and x.device.type == "cpu":
-            # SDPA has no fast way to blank on the CPU.
-            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            weights = (logits + bias).softmax(dim=-1).to(v.dtype)
-            x = dropout(weights, share, True) @ v
-        else:
-            x = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=bias, dropout_p=share
-            )
+        x = attend(q, k, v, bias, share)
         x = self.proj(x.transpose(1, 2).flatten(2))
         return dropout(x, self.share, self.training)
 

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME, cached_file
 
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.encoders.checkpoints import load_whole, naming_damage
+from esr_lobes.encoders.huggingface_layers import convolve, make_faster
 from esr_lobes.pooling import length_to_mask, masked_mean
 from esr_lobes.weights import WeightsError
 
@@ -111,6 +112,8 @@ class HuggingFaceSpeech(Wav2Vec2):
             )
         self.width = config.hidden_size
         self.is_frozen = is_frozen
+        self.gradient_checkpointing = gradient_checkpointing
+        make_faster(self.model)
         if layerdrop is not None:
             config.layerdrop = layerdrop
         if gradient_checkpointing and not is_frozen:
@@ -175,34 +178,6 @@ class HuggingFaceSpeech(Wav2Vec2):
         lack = self.shortest - wavs.shape[1]
         return F.pad(wavs, (0, max(0, lack))), counts.clamp(min=self.shortest)
 
-    @torch.compiler.disable  # or it would compile for every length
-    def _first(self, wavs, counts):
-        """Returns what the first convolution layer makes of each clip alone.
-
-        Its group norm is over time, so that each clip must be normalised over
-        its own samples. This is also faster than to do it under a mask.
-        """
-        layer = self.model.feature_extractor.conv_layers[0]
-        rows = [
-            layer(wav[:count].reshape(1, 1, -1))
-            for wav, count in zip(wavs, counts.tolist(), strict=True)
-        ]
-        longest = max(row.shape[-1] for row in rows)
-        return torch.cat(
-            [F.pad(row, (0, longest - row.shape[-1])) for row in rows]
-        )
-
-    def _convolve(self, wavs, counts):
-        """Returns features of shape [batch, frame, channel]."""
-        layers = self.model.feature_extractor.conv_layers
-        if self.model.config.feat_extract_norm == "group":
-            x = self._first(wavs, counts)
-        else:
-            x = layers[0](wavs.unsqueeze(1))
-        for layer in layers[1:]:
-            x = layer(x)
-        return x.transpose(1, 2)
-
     def extract_features(self, wav, wav_lens=None):
         """Same as :meth:`frames`, without the lengths, as in SpeechBrain."""
         if wav_lens is None:
@@ -229,7 +204,12 @@ class HuggingFaceSpeech(Wav2Vec2):
         is_learning = torch.is_grad_enabled() and not self.is_frozen
         with torch.set_grad_enabled(is_learning):
             wavs, counts = self._prepare(wavs, wav_lens)
-            x = self._convolve(wavs, counts)
+            x = convolve(
+                self.model.feature_extractor.conv_layers,
+                wavs,
+                counts,
+                self.gradient_checkpointing,
+            )
             counts = self.model._get_feat_extract_output_lengths(counts)
             lengths = counts / x.shape[1]
             mask = length_to_mask(lengths, x.shape[1])

@@ -16,20 +16,27 @@ PACKAGE = ROOT / "esr_lobes"
 LAYERS = [
     {"errors"},
     {"audio", "devices", "files", "limits", "pages", "pooling", "weights"}
-    | {"schedules"},
-    {"manifests", "augment", "prompts", "datasets", "heads", "batches"},
-    {"preparation", "losses", "encoders", "index", "safety", "synthesis"},
+    | {"distributed", "schedules"},
+    {"manifests", "augment", "prompts", "datasets", "heads", "batches"}
+    | {"batching"},
+    {"preparation", "losses", "encoders", "index", "safety", "synthesis"}
+    | {"runs"},
     {
         "trials",
         "trial_files",
         "metrics",
         "bootstrap",
         "plots",
+        "maps",
+        "modality",
         "opening",
         "embedding",
+        "corpora",
     },
-    {"reports", "evaluation", "inference", "brain", "export"},
-    {"training", "cli"},
+    {"reports", "evaluation", "inference", "brain", "export"}
+    | {"published", "results", "style_brain", "tables"},
+    {"training", "importing"},
+    {"commands", "cli"},
 ]
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
