@@ -17,6 +17,10 @@ from esr_lobes.preparation import Skip, check_clips
 
 logger = get_logger(__name__)
 
+WHOLE_SECONDS = 30.0
+"""Clips of a manifest are heard whole up to this length; attention over more
+costs too much memory."""
+
 
 class FileEmbedder:
     """What a retriever does with files, given what it does with waveforms.
@@ -96,7 +100,8 @@ class FileEmbedder:
     ):
         """Returns one embedding a row of a manifest, and the rows it is of.
 
-        A clip longer than ``max_seconds`` is embedded window by window; its
+        A clip is heard whole, as in validation. One longer than
+        ``WHOLE_SECONDS`` and ``max_seconds`` is heard window by window; its
         embedding is the direction of their mean. Nothing is added to the
         index.
 
@@ -128,7 +133,10 @@ class FileEmbedder:
         segments, owners, skips = [], [], []
         for i, row in enumerate(rows):
             start, channel = row["start"], row["channel"]
-            windows = self._windows(row["stop"] - start)
+            seconds = row["stop"] - start
+            windows = self._windows(seconds)
+            if windows and seconds <= WHOLE_SECONDS:
+                windows = [(0.0, seconds)]
             for first, last in windows:
                 segments.append(
                     Segment(row["wav"], start + first, start + last, channel)

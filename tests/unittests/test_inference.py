@@ -823,7 +823,7 @@ def row(path, start, stop, channel=None):
     return {"wav": path, "start": start, "stop": stop, "channel": channel}
 
 
-def test_clips_of_a_manifest(retriever, tmp_path):
+def test_clips_of_a_manifest(retriever, tmp_path, monkeypatch):
     left, right = clip(3.0).numpy(), clip(3.0, 900).numpy()
     stereo = np.stack([left, right], axis=1)
     path = write(tmp_path / "talk.wav", stereo, subtype="FLOAT")
@@ -841,7 +841,12 @@ def test_clips_of_a_manifest(retriever, tmp_path):
     for embedding, wave in zip(embeddings, halves, strict=False):
         alone = retriever.encode_batch(wave)
         assert torch.allclose(alone[0], embedding, atol=1e-4)
-    # The last is longer than a window: the mean of its two.
+    # The last is longer than a window and heard whole all the same, unless
+    # it were too long for memory: then it is the mean of its two windows.
+    whole = retriever.encode_batch(right)[0]
+    assert torch.allclose(whole, embeddings[3], atol=1e-4)
+    monkeypatch.setattr("esr_lobes.embedding.WHOLE_SECONDS", 2.0)
+    embeddings, _ = retriever.encode_clips(rows, progress=False)
     windows = retriever.encode_batch([right[:32000], right[16000:]])
     mean = torch.nn.functional.normalize(windows.mean(0), dim=0)
     assert torch.allclose(mean, embeddings[3], atol=1e-4)
