@@ -15,7 +15,6 @@ Authors
 """
 
 import hashlib
-import pickle
 import re
 import tempfile
 from collections.abc import Mapping
@@ -29,11 +28,10 @@ from esr_lobes.encoders.emotion2vec_config import read_config
 from esr_lobes.encoders.emotion2vec_files import IGNORED
 from esr_lobes.encoders.huggingface import HuggingFaceSpeech
 from esr_lobes.encoders.text import TextEncoder
-from esr_lobes.errors import MendableError
 from esr_lobes.export import PAGE, retriever_page, write_retriever
 from esr_lobes.files import write_text
 from esr_lobes.heads import Projection
-from esr_lobes.weights import DAMAGE, first_line, misfit
+from esr_lobes.weights import WeightsError, misfit, open_pickle
 
 TEXT_TOWER, SPEECH_TOWER = "style_prompt_encoder", "speech_style_encoder"
 # Where the settings and the tokenizer come from, which no checkpoint holds,
@@ -59,10 +57,6 @@ WEIGHT_NORM = {
     "conv.weight_g": "conv.parametrizations.weight.original0",
     "conv.weight_v": "conv.parametrizations.weight.original1",
 }
-
-
-class CheckpointError(MendableError):
-    """A file that is no checkpoint of the paper, or not of this pair."""
 
 
 def import_checkpoint(
@@ -104,15 +98,14 @@ def import_checkpoint(
 
     Raises
     ------
-    CheckpointError
-        If the file, the pair or the folder is not what it should be.
+    WeightsError
+        If the file, the pair or the folder is not what it should be, or a
+        source is damaged.
     FileNotFoundError
         If the file is not there, or a source cannot be had.
-    WeightsError
-        If a source is damaged.
     """
     if pair not in PAIRS:
-        raise CheckpointError(
+        raise WeightsError(
             f"there is no pair {pair!r}: choose among {', '.join(PAIRS)}"
         )
     text, speech = pair.rsplit("_", 1)
@@ -137,7 +130,7 @@ def import_checkpoint(
     n_text = modules["text_projection"].out_features
     n_speech = modules["speech_projection"].out_features
     if n_text != n_speech:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: the towers do not meet in one space; the text tower "
             f"gives {n_text} numbers, the speech tower {n_speech}"
         )
@@ -163,14 +156,14 @@ def read_towers(path, trust_pickle=False):
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         If it is damaged, would run code, or holds no such towers.
     FileNotFoundError
         If it is not there.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    held = _load(path, trust_pickle)
+    held = open_pickle(path, trust_pickle, "add --trust_pickle")
     held = held if isinstance(held, Mapping) else {}
     towers = {}
     for name in TEXT_TOWER, SPEECH_TOWER:
@@ -180,38 +173,13 @@ def read_towers(path, trust_pickle=False):
             for key, value in tower.items()
         ):
             keys = ", ".join(map(repr, list(held)[:5])) or "nothing by name"
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path} is no checkpoint of the paper: it needs the tensors "
                 f"of {TEXT_TOWER} and of {SPEECH_TOWER} by name, and holds "
                 f"{keys}"
             )
         towers[name] = dict(tower)
     return towers
-
-
-def _load(path, trust_pickle):
-    """Returns what a file holds; only trust lets it run code."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except TimeoutError:  # the caller's, if there is one
-        raise
-    except DAMAGE as error:
-        if not (trust_pickle and isinstance(error, pickle.UnpicklingError)):
-            kind = re.search(r"GLOBAL (\S+)", str(error))
-            reason = f"it holds {kind[1]}" if kind else first_line(error)
-            raise CheckpointError(
-                f"{path} is damaged, or holds Python objects beside plain "
-                f"tensors, and was not loaded ({reason}). Download it again; "
-                "only if you trust its author like that of a program you "
-                "run, add --trust_pickle."
-            ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (*DAMAGE, ImportError) as error:
-        raise CheckpointError(
-            f"{path} could not be loaded, trusted as it is "
-            f"({first_line(error)}). It may need the package that wrote it."
-        ) from error
 
 
 class _Fill:
@@ -247,7 +215,7 @@ class _Fill:
         )
         faults = misfit(self.weights, tower.state_dict())
         if faults:
-            raise CheckpointError(
+            raise WeightsError(
                 f"{self.where} is not that of the pair {self.pair}: {faults}. "
                 "Is the pair right, and the source of its settings?"
             )
@@ -337,11 +305,11 @@ def _check_folder(folder):
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / PAGE).is_file():
-            raise CheckpointError(
+            raise WeightsError(
                 f"{folder} is there and is no retriever: give another --out"
             )
     elif folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file: give another --out")
+        raise WeightsError(f"{folder} is a file: give another --out")
 
 
 def _card(path, pair, normalize_wav):

@@ -6,6 +6,7 @@ Authors
 
 import os
 import pickle
+import re
 
 import torch
 from safetensors import SafetensorError
@@ -85,6 +86,52 @@ def load_weights(path):
             "state_dict of the modules, nothing else"
         )
     return weights
+
+
+def open_pickle(path, trust_pickle=False, advice=""):
+    """Returns what ``torch.save`` wrote; only trust lets it run code.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    trust_pickle : bool
+        Whether a file that holds more than tensors may be opened, which
+        runs whatever code it holds.
+    advice : str
+        What a message adds on how to say so.
+
+    Returns
+    -------
+    object
+        Anything; of a file that is not trusted, tensors in plain containers.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged, or would run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except TimeoutError:  # the caller's, if there is one
+        raise
+    except DAMAGE as error:
+        if not (trust_pickle and isinstance(error, pickle.UnpicklingError)):
+            kind = re.search(r"GLOBAL (\S+)", str(error))
+            reason = f"it holds {kind[1]}" if kind else first_line(error)
+            raise WeightsError(
+                f"{path} is damaged, or holds Python objects beside plain "
+                f"tensors, and was not loaded ({reason}). Download it again; "
+                "only if you trust its author like that of a program you "
+                f"run, {advice or 'add trust_pickle=True'}."
+            ) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (*DAMAGE, ImportError) as error:
+        raise WeightsError(
+            f"{path} could not be loaded, trusted as it is "
+            f"({first_line(error)}). It may need the package that wrote it."
+        ) from error
 
 
 def misfit(weights, expected):

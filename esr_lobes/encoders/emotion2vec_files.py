@@ -5,7 +5,6 @@ Authors
 """
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,13 @@ from safetensors.torch import save_file
 
 from esr_lobes.encoders.emotion2vec_config import config_text
 from esr_lobes.files import replacing, write_text
-from esr_lobes.weights import DAMAGE, WeightsError, first_line, load_weights
+from esr_lobes.weights import (
+    DAMAGE,
+    WeightsError,
+    first_line,
+    load_weights,
+    open_pickle,
+)
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 AUDIO = "modality_encoders.AUDIO"
@@ -155,7 +160,12 @@ def read_weights(path, trust_pickle=False):
     if path.suffix == ".safetensors":
         held = load_weights(path)
     else:
-        held = _open_pickle(path, trust_pickle)
+        held = open_pickle(
+            path,
+            trust_pickle,
+            "open it once with trust_pickle=True (files of fairseq hold their "
+            "settings as objects) and keep what .save(folder) writes",
+        )
     for wrapper in WRAPPERS:
         if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
             held = held[wrapper]
@@ -177,30 +187,6 @@ def read_weights(path, trust_pickle=False):
             value = value.reshape(1, 1, -1, 1, 1)  # older files: four axes
         weights[name] = value.float().contiguous()
     return weights
-
-
-def _open_pickle(path, trust_pickle):
-    """Returns what torch.save wrote; only trust lets it run code."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except TimeoutError:  # the caller's, if there is one
-        raise
-    except DAMAGE as error:
-        if not (trust_pickle and isinstance(error, pickle.UnpicklingError)):
-            raise WeightsError(
-                f"{path} is damaged, or holds more than plain tensors, and "
-                f"was not loaded ({first_line(error)}). Files of fairseq hold "
-                "their settings as Python objects, which may run any code "
-                "when opened: if you trust its origin, open it once with "
-                "trust_pickle=True and keep what .save(folder) writes."
-            ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (*DAMAGE, ImportError) as error:
-        raise WeightsError(
-            f"{path} could not be loaded, trusted as it is "
-            f"({first_line(error)}). It may need the package that wrote it."
-        ) from error
 
 
 def write_folder(folder, config, weights):

@@ -29,8 +29,8 @@ from transformers import (
 from esr_lobes import EncoderRetriever
 from esr_lobes.commands import import_checkpoint as command
 from esr_lobes.encoders.emotion2vec import Emotion2vec
-from esr_lobes.errors import MendableError, one_line_errors
-from esr_lobes.importing import PAIRS, CheckpointError, import_checkpoint
+from esr_lobes.errors import one_line_errors
+from esr_lobes.importing import PAIRS, import_checkpoint
 from esr_lobes.weights import WeightsError
 
 SIZE = 24
@@ -335,7 +335,7 @@ def test_older_names_of_weight_norm(tiny_backbone, tmp_path):
 
 def refused(tmp_path, tiny_backbone, message, pair="bert_e2v", **more):
     folder = tmp_path / "out" / "retriever"
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(WeightsError, match=message):
         imported(tmp_path / "best.pt", pair, tiny_backbone, folder, **more)
     assert not (tmp_path / "out").exists()
 
@@ -364,7 +364,7 @@ def test_another_source(tiny_backbone, tmp_path):
     path, out = tmp_path / "best.pt", tmp_path / "out"
     fabricate(path, "bert_e2v", tiny_backbone)
     bert, e2v = sources("bert_e2v", tiny_backbone)
-    with pytest.raises(CheckpointError, match="source of its settings"):
+    with pytest.raises(WeightsError, match="source of its settings"):
         import_checkpoint(path, "bert_e2v", out, bert)
     with pytest.raises(FileNotFoundError, match="config.yaml"):
         import_checkpoint(path, "bert_e2v", out, bert, bert)
@@ -374,7 +374,7 @@ def test_another_source(tiny_backbone, tmp_path):
 
 
 def test_there_is_no_such_pair(tiny_backbone, tmp_path):
-    with pytest.raises(CheckpointError, match="choose among bert_e2v"):
+    with pytest.raises(WeightsError, match="choose among bert_e2v"):
         import_checkpoint(tmp_path / "best.pt", "gpt_e2v", tmp_path / "out")
 
 
@@ -489,7 +489,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny_backbone, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     for place in "out", "best.pt":
-        with pytest.raises(CheckpointError, match="give another --out"):
+        with pytest.raises(WeightsError, match="give another --out"):
             imported(
                 tmp_path / "best.pt",
                 "bert_e2v",
@@ -554,4 +554,3 @@ def test_the_command_says_in_one_line_what_is_wrong(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert not (tmp_path / "out").exists()
-    assert issubclass(CheckpointError, MendableError)
