@@ -49,10 +49,9 @@ class HuggingFaceSpeech(Wav2Vec2):
     input and its dropout alone; augment waveforms instead. Layers are dropped
     in training as the checkpoint's config says; processes that train together
     drop different ones, so give them ``layerdrop=0.0``, or let DDP find
-    unused parameters. Attention is computed by
-    ``scaled_dot_product_attention`` where transformers can (wav2vec 2.0 and
-    HuBERT; WavLM's gated position bias goes through torch's own
-    ``multi_head_attention_forward``, which uses it, too).
+    unused parameters. What is computed faster than by transformers, to the
+    same result, stands in :mod:`esr_lobes.encoders.huggingface_layers`: the
+    convolutions, WavLM's attention, and dropout on the CPU.
 
     No code that comes with a checkpoint is run, and a ``.bin`` of weights is
     unpickled as plain tensors only.
