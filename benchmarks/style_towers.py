@@ -315,14 +315,14 @@ def time_training(hparams, options, precision):
 
 
 @torch.inference_mode()
-def time_embedding(hparams, options):
-    """Returns one row of the table of embedding, in float32 as retrievers do.
+def time_embedding(hparams, options, precision):
+    """Returns one row of the table of embedding.
 
     The encoder of the library, one by one and in batches of like length,
     against the plain one, one by one.
     """
     encoder = hparams["modules"]["speech_encoder"].to(options.device).eval()
-    plain = PaperLoop(hparams["modules"], hparams, options.device)
+    plain = PaperLoop(hparams["modules"], hparams, options.device, precision)
     plain.speech.eval()
     clips, _, bucketed = make_batches(options.steps, options.batch)
 
@@ -331,22 +331,27 @@ def time_embedding(hparams, options):
         lengths = torch.tensor([float(len(wav)) for wav in wavs])
         batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
         lengths = (lengths / lengths.max()).to(options.device)
-        encoder(batch.to(options.device), lengths)
+        with plain.autocast():
+            encoder(batch.to(options.device), lengths)
+
+    def embed_plainly(number):
+        with plain.autocast():
+            plain.embed_speech([clips[number]])
 
     small = min(clips, key=lambda i: len(clips[i]))
-    embed([small]), plain.embed_speech([clips[small]])
+    embed([small]), embed_plainly(small)
     against_plain, against_alone = [], []
     for _ in range(options.rounds):
         clock = Clock(options.device)
         for batch in bucketed:
             clock("together", embed, batch)
             for i in batch:
-                clock("plain", plain.embed_speech, [clips[i]])
+                clock("plain", embed_plainly, i)
                 clock("alone", embed, [i])
         against_plain.append(clock.ratio("plain", "together"))
         against_alone.append(clock.ratio("alone", "together"))
     return (
-        f"| {hparams['name']} | {shown(against_plain)} | "
+        f"| {hparams['name']} | {precision} | {shown(against_plain)} | "
         f"{shown(against_alone)} |"
     )
 
@@ -403,15 +408,17 @@ def print_tables(roberta, sources, folder, options):
             hparams = open_page(f"roberta_{pair}", towers, folder)
             print(time_training(hparams, options, precision), flush=True)
     print(
-        "\nEmbedding the same clips in float32: batches of like length "
-        "against the plain encoder one by one, and against ours one by one.\n"
-        "\n| pair | ratio to plain | of processor time | "
-        "ratio to ours one by one | of processor time |\n|---|---|---|---|---|"
+        "\nEmbedding the same clips: batches of like length against the "
+        "plain encoder one by one, and against ours one by one.\n"
+        "\n| pair | precision | ratio to plain | of processor time | "
+        "ratio to ours one by one | of processor time |\n"
+        "|---|---|---|---|---|---|"
     )
     for pair in options.pairs:
         towers = {"text_encoder": roberta, "speech_encoder": sources[pair]}
-        hparams = open_page(f"roberta_{pair}", towers, folder)
-        print(time_embedding(hparams, options), flush=True)
+        for precision in ("bf16", "fp32"):
+            hparams = open_page(f"roberta_{pair}", towers, folder)
+            print(time_embedding(hparams, options, precision), flush=True)
     print("\nMemory of a step of 32 clips of 8 s, bf16: ", end="")
     if not options.device.startswith("cuda"):
         print("not run here (`--device cuda` prints it).")

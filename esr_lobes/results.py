@@ -84,18 +84,14 @@ def find_results(folder):
     Returns
     -------
     list of Result
-        One for each report.
+        One for each report; none if there is no such folder yet.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such folder.
     MendableError
         If a report cannot be read.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder of results at {folder}.")
     found = []
     for path in sorted(folder.glob("*/*/*/evaluation/*/report.json")):
         trained_on, name, seed, _, test_set, _ = path.parts[-6:]

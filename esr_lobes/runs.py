@@ -22,6 +22,9 @@ from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
 from esr_lobes.manifests import read_manifest
 
+HELD_OUT = "_held_out_styles"
+"""Ends the name of a report on styles that were kept out of the training."""
+
 
 class RunFolder:
     """Finds manifests, retriever and reports of a training.
@@ -75,11 +78,15 @@ class RunFolder:
         """
         return self.path / "evaluation" / test_set
 
+    def is_training(self):
+        """Whether a training has begun here, come to its end or not."""
+        return (self.path / "corpora.json").is_file()
+
     @property
     def corpora(self):
         """Where each corpus lies, by name, as last noted."""
         path = self.path / "corpora.json"
-        if not path.exists():
+        if not self.is_training():
             raise MendableError(
                 f"{self.path} is no folder of a training (it has no "
                 "corpora.json): give the output_folder of a train.py"
@@ -97,7 +104,7 @@ class RunFolder:
         text = json.dumps(folders, indent=2) + "\n"
         write_text(self.path / "corpora.json", text)
 
-    def rows(self, split, styles=None, data_root=None):
+    def rows(self, split, styles=None):
         """Returns the rows of one split, of all corpora.
 
         Arguments
@@ -106,8 +113,6 @@ class RunFolder:
             ``train``, ``valid``, or a test set of the manifests.
         styles : list of str
             All that a row may have; None allows any.
-        data_root : str
-            Where the one corpus lies now, if it has been moved.
 
         Returns
         -------
@@ -123,10 +128,10 @@ class RunFolder:
         return [
             row
             for corpus in self.corpora
-            for row in self._rows(corpus, split, styles, data_root)
+            for row in self._rows(corpus, split, styles)
         ]
 
-    def _rows(self, corpus, split, styles, data_root):
+    def _rows(self, corpus, split, styles, data_root=None):
         path = self.manifests(corpus) / f"{split}.csv"
         if corpus and not path.exists():
             return []
@@ -137,13 +142,44 @@ class RunFolder:
             rows = [row | {"ID": f"{corpus}/{row['ID']}"} for row in rows]
         return rows
 
+    def parts(self, held_out, styles=None, data_root=None):
+        """Yields what is judged: each test set, styles never heard apart.
+
+        Arguments
+        ---------
+        held_out : list of str
+            Styles that were kept out of the training.
+        styles, data_root
+            As for :meth:`test_sets`.
+
+        Yields
+        ------
+        name : str
+            That of the report's folder: the test set's, with
+            ``_held_out_styles`` behind it for the styles never heard.
+        rows : list of dict
+            All clips of the test set.
+        styles : list of str
+            Those to be searched for.
+        """
+        for name, rows in self.test_sets(styles, data_root).items():
+            present = {row["style"] for row in rows}
+            heard = sorted(present - set(held_out))
+            if heard:
+                yield name, rows, heard
+            never_heard = sorted(present & set(held_out))
+            if never_heard:
+                yield f"{name}{HELD_OUT}", rows, never_heard
+
     def test_sets(self, styles=None, data_root=None):
         """Returns the rows of each test set that has any.
 
         Arguments
         ---------
-        styles, data_root
-            As for :meth:`rows`.
+        styles : list of str
+            All that a row may have; None allows any.
+        data_root : str
+            Where the one corpus lies now, if it has been moved.
 
         Returns
         -------
@@ -151,6 +187,11 @@ class RunFolder:
             Rows by name: the manifest's, such as ``test``, behind that of
             its corpus where there are several: ``Expresso_test``.
         """
+        if data_root and len(self.corpora) > 1:
+            raise MendableError(
+                f"{self.path} has the corpora {', '.join(self.corpora)}: one "
+                "data_root cannot be for all; correct corpora.json there"
+            )
         sets = {}
         for corpus in self.corpora:
             for path in sorted(self.manifests(corpus).glob("*.csv")):

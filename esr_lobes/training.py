@@ -33,7 +33,7 @@ from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError, did_you_mean, load_page
 from esr_lobes.prompts import PromptBank
 from esr_lobes.published import CLASSIFIER, beside
-from esr_lobes.runs import RunFolder
+from esr_lobes.runs import HELD_OUT, RunFolder
 
 logger = get_logger(__name__)
 
@@ -344,9 +344,11 @@ def export_and_evaluate(run, brain, card):
     """
     if not if_main_process():
         return {}
-    test_sets = run.folder.test_sets(run.hparams["train_prompts"].styles)
-    parts = list(_parts(test_sets, run.hparams["holdout_styles"]))
+    styles = run.hparams["train_prompts"].styles
+    parts = list(run.folder.parts(run.hparams["holdout_styles"], styles))
     if isinstance(brain, StyleClassificationBrain):
+        # It has no words for a style it has never heard.
+        parts = [part for part in parts if not part[0].endswith(HELD_OUT)]
         return _evaluate(run, parts, partial(_judge_logits, brain))
     source = run.folder.retriever
     export_retriever(source, run.flat_page, brain)
@@ -357,7 +359,7 @@ def export_and_evaluate(run, brain, card):
     reports = _evaluate(
         run, parts, partial(evaluate_retriever, retriever, banks=banks)
     )
-    tested = [row for rows in test_sets.values() for row in rows]
+    tested = [row for _, rows, _ in parts for row in rows]
     if tested:
         trained = heard_rows(run, "train")
         card = card | {"speakers": heard_speakers(trained, tested)}
@@ -392,15 +394,3 @@ def _beside_the_paper(run, name, report):
     if "" not in run.corpora:
         corpus, _, test_set = name.partition("_")
     return beside(report, run.hparams["name"], corpus, test_set)
-
-
-def _parts(test_sets, held_out):
-    """Yields what is judged: name, rows, and the styles searched for."""
-    for name, rows in test_sets.items():
-        present = {row["style"] for row in rows}
-        heard = sorted(present - set(held_out))
-        if heard:
-            yield name, rows, heard
-        never_heard = sorted(present & set(held_out))
-        if never_heard:
-            yield f"{name}_held_out_styles", rows, never_heard

@@ -84,31 +84,39 @@ def run(options):
     """
     from esr_lobes import EncoderRetriever
     from esr_lobes.evaluation import evaluate_retriever
+    from esr_lobes.runs import RunFolder
 
     device = check_device(options.device)
     training = _training(options.source)
     if options.manifest is None and training is None:
+        if RunFolder(options.source).is_training():
+            raise MendableError(
+                f"{options.source} holds no retriever: its training has not "
+                "come to its end, or was of a classifier, which knows no words "
+                "(its report is in evaluation/)"
+            )
         raise MendableError("which clips? add --manifest CSV")
     banks = _banks(options.banks, training)
     out = _out(options, training)
     styles = set.intersection(*(set(bank.styles) for bank in banks))
-    sets = _sets(options, training, styles)
+    parts = _parts(options, training, styles)
     source = training.retriever if training else options.source
     retriever = EncoderRetriever.from_hparams(
         source=str(source), run_opts={"device": device}
     )
-    for name, rows in sets.items():
+    for name, rows, searched in parts:
         report = evaluate_retriever(
             retriever,
             rows,
             banks,
             out_folder=out / name,
             encode_options={"on_error": "skip"},
+            styles=searched,
             n_trials=options.trials,
             n_distractors=options.distractors,
             seed=options.seed,
         )
-        title = f"{name}\n\n" if len(sets) > 1 else ""
+        title = f"{name}\n\n" if len(parts) > 1 else ""
         print(f"{title}{report}\n\nReport and plots: {out / name}\n")
 
 
@@ -120,22 +128,30 @@ def _training(source):
     return folder if folder.retriever.is_dir() else None
 
 
-def _sets(options, training, styles):
-    """Returns the rows to judge by the name of their report's folder."""
+def _parts(options, training, styles):
+    """Returns what is judged: name of the report's folder, rows, styles."""
     from esr_lobes.manifests import read_manifest
 
     if options.manifest is None:
-        sets = training.test_sets(styles, options.data_root)
-        if not sets:
+        held_out = _page(training).get("holdout_styles", [])
+        parts = list(training.parts(held_out, styles, options.data_root))
+        if not parts:
             raise MendableError(f"{training.path} has no test clips")
-        return sets
+        return parts
     root = options.data_root
     if root is None and training is not None and len(training.corpora) == 1:
         (root,) = training.corpora.values()
     rows = read_manifest(options.manifest, data_root=root, styles=styles)
     if not rows:
         raise MendableError(f"{options.manifest} has no clips to evaluate on")
-    return {"": rows}
+    return [("", rows, None)]
+
+
+def _page(training):
+    """Returns the page of a training as plain data."""
+    from ruamel.yaml import YAML
+
+    return YAML().load(training.page)
 
 
 def _out(options, training):
@@ -166,9 +182,7 @@ def _banks(names, training):
     from esr_lobes.training import judging_banks
 
     if not names:
-        from ruamel.yaml import YAML
-
-        return judging_banks(YAML().load(training.page) if training else {})
+        return judging_banks(_page(training) if training else {})
     banks = [PromptBank.load(name, unique=False) for name in names]
     titles = [bank.name for bank in banks]
     twice = sorted({title for title in titles if titles.count(title) > 1})

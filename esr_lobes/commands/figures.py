@@ -9,7 +9,7 @@ from pathlib import Path
 from esr_lobes.devices import check_device
 from esr_lobes.errors import MendableError
 from esr_lobes.pages import did_you_mean
-from esr_lobes.runs import RunFolder
+from esr_lobes.runs import HELD_OUT, RunFolder
 
 DESCRIPTION = """\
 Draws trainings beside each other, on the same test clips: recall by duration
@@ -164,15 +164,16 @@ def _draw_maps(runs, options, device):
 
 def _same_rows(runs, options, bank):
     """The test clips, which must be the same in all trainings."""
+    wanted = options.test_set.removesuffix(HELD_OUT)
     rows = {}
     for name, run in runs.items():
         sets = run.test_sets(bank.styles, options.data_root)
-        if options.test_set not in sets:
+        if wanted not in sets:
             raise MendableError(
                 f"{name} has no test clips {options.test_set!r} for a map; "
                 + did_you_mean(options.test_set, sets)
             )
-        rows[name] = sets[options.test_set]
+        rows[name] = sets[wanted]
     first = next(iter(rows))
     for name, of_run in rows.items():
         if _ids(of_run) != _ids(rows[first]):

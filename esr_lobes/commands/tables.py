@@ -4,6 +4,8 @@ Authors
  * The esr_lobes contributors
 """
 
+from pathlib import Path
+
 DESCRIPTION = """\
 Prints Table II and Table III of Kang and Roy 2025 beside the figures of the
 trainings in a folder, and a table of systems and ablations for every other
@@ -54,6 +56,8 @@ def run(options):
     others = other_tables(results)
     text = paper_tables(results)
     text += f"\nFrom {len(results)} reports below `{options.results}`.\n"
+    if not Path(options.results).is_dir():
+        text += "There is no such folder yet: trainings make it.\n"
     if others:
         text += f"\n# Other systems and test sets\n\n{others}"
     print(text, end="")

@@ -202,3 +202,17 @@ def test_what_is_wrong_is_said_before_the_retriever_is_loaded(
     assert status == 2
     assert message in line
     assert sorted(training.rglob("*")) == before
+
+
+def test_a_training_without_a_retriever_says_why(esr, training):
+    """Of a classifier, or broken off."""
+    shutil.rmtree(training / "retriever")
+    status, line = esr("evaluate", training)
+    assert status == 2 and "holds no retriever" in line
+
+
+def test_one_root_is_not_for_several_corpora(esr, training):
+    RunFolder(training).note_corpora({"A": "here", "B": "there"})
+    argv = ("evaluate", training, "--data_root=x", "--out=../o")
+    status, line = esr(*argv)
+    assert status == 2 and "corpora A, B: one data_root cannot" in line

@@ -305,6 +305,44 @@ def test_another_bank_is_the_one_that_is_asked(
     assert "mine" in reports["test"].numbers["systems"]
 
 
+def test_styles_held_out_are_not_heard_and_reported_apart(
+    corpus, tmp_path, tiny_text_backbone, capsys
+):
+    options = ("--number_of_epochs=1", "--holdout_styles=[fast]")
+    run = open_run(corpus, tmp_path, tiny_text_backbone, *options)
+    for split in ("train", "valid"):
+        styles = {row["style"] for row in training.heard_rows(run, split)}
+        assert styles == {"calm", "happy"}
+    brain = training.train(run)
+    card = {"corpus": "tones", "licence": "none"}
+    reports = training.export_and_evaluate(run, brain, card)
+    searched = {
+        name: report.numbers["settings"]["styles_searched"]
+        for name, report in reports.items()
+    }
+    assert searched == {
+        "test": ["calm", "happy"],
+        "test_held_out_styles": ["fast"],
+    }
+    # All clips are searched in, of whatever style.
+    clips = {len(r.clip_styles) for r in reports.values()}
+    assert clips == {len(corpus[1][15:])}
+    cli.main(["evaluate", str(tmp_path)])  # once put all styles into one
+    for name, report in reports.items():
+        path = tmp_path / "evaluation" / name / "report.json"
+        again = json.loads(path.read_text())
+        assert again["settings"] == report.numbers["settings"], name
+
+
+def test_a_style_to_hold_out_must_be_known(
+    corpus, tmp_path, tiny_text_backbone
+):
+    option = "--holdout_styles=[fsat]"
+    run = open_run(corpus, tmp_path, tiny_text_backbone, option)
+    with pytest.raises(PageError, match="no style 'fsat'; did you mean 'fast'"):
+        training.train(run)
+
+
 def test_the_exported_page_spells_out_every_argument(trained):
     page = YAML().load(trained[0] / "retriever" / "hyperparams.yaml")
     encoder = page["speech_encoder"]

@@ -62,9 +62,9 @@ def test_a_folder_without_results_is_all_missing(tmp_path, capsys):
     assert "not run here" in printed and "Other systems" not in printed
 
 
-def test_no_folder_is_one_line(esr, tmp_path):
-    status, line = esr("tables", tmp_path / "none")
-    assert status == 2 and "no folder of results" in line
+def test_before_the_first_training_there_is_no_folder(tmp_path, capsys):
+    cli.main(["tables", str(tmp_path / "none")])
+    assert "There is no such folder yet" in capsys.readouterr().out
 
 
 def test_runs_are_drawn_beside_each_other(results, tmp_path, capsys):
