@@ -31,6 +31,13 @@ MODULES = (
     "text_projection",
 )
 PAGE = "hyperparams.yaml"
+# How a retriever's pretrained encoders are opened, however they were trained.
+OPENED = {
+    "is_frozen": True,
+    "local_files_only": True,
+    "gradient_checkpointing": False,
+    "trust_pickle": False,
+}
 
 
 def export_retriever(folder, flat_page, brain):
@@ -147,8 +154,9 @@ def retriever_page(flat_page, modules):
             page[name]["source"] = _reference(
                 f"<folder>/{backbone_folder(name)}"
             )
-            page[name]["is_frozen"] = True
-            page[name]["local_files_only"] = True
+            for option, value in OPENED.items():
+                if option in page[name]:
+                    page[name][option] = value
     page["text_encoder"]["pooling"] = modules["text_encoder"].pooling
     page["modules"] = CommentedMap(
         {name: _reference(f"<{name}>") for name in MODULES}

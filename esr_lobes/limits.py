@@ -1,8 +1,9 @@
-"""How large a page may grow when its references are resolved.
+"""How much a stranger's few lines may stand for.
 
 A few lines of YAML can stand for more than a machine holds: aliases of lists
 of aliases, references that double a text each, `9**9**9`. How large a page
-will become is added up here beforehand, without resolving anything.
+will become is added up here beforehand, without resolving anything. So can a
+few convolutions, whose strides multiply.
 
 Authors
  * The esr_lobes contributors
@@ -14,6 +15,9 @@ import ruamel.yaml
 
 MAX_TEXT = 100_000
 MAX_NODES = 10_000
+MAX_CONVOLUTIONS = 32
+# Four seconds at 16 kHz; a frame of WavLM or emotion2vec hears 400 samples.
+MAX_REACH = 65_536
 # What a resolved number may take more than the text it is made of.
 NUMBER = 24
 
@@ -67,6 +71,55 @@ def _count(node, known):
     if known[id(node)] is None:
         raise ValueError("a value holds itself")
     return known[id(node)]
+
+
+def reach(kernels, strides):
+    """Returns how many samples the first frame of convolutions hears.
+
+    A shorter clip is brought to that length, however little memory the
+    convolutions themselves take.
+
+    Arguments
+    ---------
+    kernels, strides : sequence of int
+        One of each a convolution, first to last.
+
+    Returns
+    -------
+    int
+        The samples.
+
+    Raises
+    ------
+    ValueError
+        If one is no whole number above 0, or they or the samples are more
+        than any speech model needs.
+
+    Example
+    -------
+    >>> reach([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
+    400
+    """
+    layers = list(zip(kernels, strides, strict=True))
+    if not 1 <= len(layers) <= MAX_CONVOLUTIONS:
+        raise ValueError(
+            f"{len(layers)} convolutions, not 1 to {MAX_CONVOLUTIONS}"
+        )
+    samples = 1
+    for kernel, stride in reversed(layers):
+        for number in kernel, stride:
+            if type(number) is not int or not 1 <= number <= MAX_REACH:
+                raise ValueError(
+                    f"kernel or stride {repr(number)[:80]} of a convolution "
+                    f"is no whole number from 1 to {MAX_REACH}"
+                )
+        samples = (samples - 1) * stride + kernel
+    if samples > MAX_REACH:
+        raise ValueError(
+            f"convolutions whose first frame hears more than {MAX_REACH} "
+            "samples"
+        )
+    return samples
 
 
 def check_growth(tree, given=()):

@@ -35,7 +35,7 @@ PARTS = [
     "text_backbone/*.model",
     "speech_backbone/*.json",
     "speech_backbone/*.safetensors",
-    "speech_backbone/*.yaml",
+    "speech_backbone/config.yaml",
 ]
 
 
@@ -217,7 +217,8 @@ def build(page, overrides, name, must_match=True):
     Raises
     ------
     PageError
-        If it cannot be built; what was the matter is in the message.
+        If it cannot be built, or an encoder would have weights at random;
+        what was the matter is in the message.
     """
     known = _keys(page)
     for key in overrides if must_match else ():
@@ -225,7 +226,7 @@ def build(page, overrides, name, must_match=True):
             hint = did_you_mean(key, known)
             raise PageError(f"{name}: no key {key!r} to override; {hint}")
     try:
-        return load_hyperpyyaml(page, overrides, must_match)
+        hparams = load_hyperpyyaml(page, overrides, must_match)
     except MendableError:
         raise
     except (
@@ -240,6 +241,19 @@ def build(page, overrides, name, must_match=True):
         reason = "; ".join(str(part) for part in error.args) or str(error)
         reason = " ".join(reason.split())
         raise PageError(f"{name} cannot be built: {reason}") from error
+    _check_sources(hparams.get("modules"), name)
+    return hparams
+
+
+def _check_sources(modules, name):
+    """Refuses an encoder whose own weights were to come from nowhere."""
+    for key, module in modules.items() if hasattr(modules, "items") else ():
+        if hasattr(module, "save") and getattr(module, "source", "") is None:
+            raise PageError(
+                f"{name}: {key} has no source, so that its weights would be "
+                "random: name the folder that its save() wrote, or export "
+                "the retriever again"
+            )
 
 
 def check_numbers(hparams, name="the page"):

@@ -32,8 +32,8 @@ from esr_lobes.limits import check_aliases, check_growth, check_text_size
 
 # The classes a page may build, by their exact names: a prefix would not do,
 # because `speechbrain.utils.data_utils.os.system` begins well, too. A class
-# belongs here if no argument of its own makes it run or fetch anything; the
-# argument `source` is looked at below.
+# belongs here if no argument of its own makes it run or fetch anything;
+# `source` and `trust_pickle` are looked at below.
 ALLOWED = frozenset(
     {
         "esr_lobes.encoders.compact.CompactEncoder",
@@ -45,6 +45,17 @@ ALLOWED = frozenset(
         "esr_lobes.heads.StyleClassifier",
     }
 )
+
+# Those that load a pretrained backbone: without a source they would have
+# weights at random, or none.
+SOURCED = frozenset(
+    {
+        "esr_lobes.encoders.emotion2vec.Emotion2vec",
+        "esr_lobes.encoders.huggingface.HuggingFaceSpeech",
+        "esr_lobes.encoders.text.TextEncoder",
+    }
+)
+_TEXT_ENCODER = "esr_lobes.encoders.text.TextEncoder"
 
 _CORE = "tag:yaml.org,2002:"
 _PLAIN = frozenset(
@@ -62,6 +73,7 @@ _CODE_SETTINGS = frozenset(
         "auto_map",
         "configuration_files",
         "fast_tokenizer_files",
+        "file_path_metas",
         "quantization_config",
         "transformers_weights",
     }
@@ -69,7 +81,13 @@ _CODE_SETTINGS = frozenset(
 _ATTENTIONS = ("eager", "sdpa")
 # Their keys are words, not settings.
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
-_PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
+# What a backbone is made of; whatever else lies there may be a pickle, which
+# no suffix gives away.
+_DATA = frozenset({".json", ".model", ".safetensors", ".txt"})
+_NAMES = frozenset(
+    {".gitattributes", "LICENSE", "README.md", "chat_template.jinja"}
+    | {"config.yaml"}
+)
 # What parsing and resolving raise on what they cannot read.
 _UNREADABLE = (
     ArithmeticError,
@@ -91,12 +109,12 @@ class UnsafePageError(MendableError):
 class _Loader(ruamel.yaml.SafeLoader):
     """Parses what the loader parses; a call becomes a note of itself."""
 
-    def note(self, _, node):
-        """Returns the arguments of a call, and remembers them."""
+    def note(self, called, node):
+        """Returns the arguments of a call, and remembers both."""
         arguments = {}
         if isinstance(node, ruamel.yaml.MappingNode):
             arguments = self.construct_mapping(node, deep=True)
-        self.calls.append(arguments)
+        self.calls.append((called, arguments))
         return arguments
 
 
@@ -209,7 +227,7 @@ def check_page(
     Raises
     ------
     UnsafePageError
-        Naming file, line and tag.
+        Naming file, line and tag, or the argument.
     FileNotFoundError
         If a ``source`` is not there.
 
@@ -243,9 +261,8 @@ trust its author like that of a program you run, pass trust_source=True.
         raise UnsafePageError(
             f"{name} cannot be read: {type(error).__name__}: {error}"
         ) from error
-    for arguments in loader.calls:
-        if "source" in arguments:
-            _check_source(arguments["source"], name, folder)
+    for called, arguments in loader.calls:
+        _check_arguments(called, arguments, name, folder)
 
 
 def _check_growth(text, overrides):
@@ -259,11 +276,29 @@ def _check_growth(text, overrides):
     check_growth(tree, given)
 
 
-def _check_source(source, name, folder):
+def _check_arguments(called, arguments, name, folder):
+    """Refuses arguments by which a class would run or guess something."""
+    if arguments.get("trust_pickle", False) is not False:
+        raise UnsafePageError(
+            f"{name}: trust_pickle lets a backbone run the code in its "
+            "pickles. Export the retriever again, which writes safetensors; "
+            "only if you trust its author like that of a program you run, "
+            "pass trust_source=True."
+        )
+    if "source" in arguments:
+        _check_source(called, arguments["source"], name, folder)
+    elif called in SOURCED:
+        raise UnsafePageError(
+            f"{name}: {called} has no source, so that its weights would not "
+            "be those of its author. Export the retriever again."
+        )
+
+
+def _check_source(called, source, name, folder):
     """Refuses a source that is no folder of plain data inside the folder."""
     if not isinstance(source, str):
         raise UnsafePageError(f"{name}: source {source!r} is no text")
-    if source in PACKAGED:
+    if source in PACKAGED and called == _TEXT_ENCODER:
         return
     inside = Path(folder).resolve()
     if not Path(source).resolve().is_relative_to(inside):
@@ -283,7 +318,8 @@ def _check_source(source, name, folder):
 def check_backbone(folder):
     """Refuses a backbone's folder that asks for code or for files elsewhere.
 
-    Pickled weights are refused as such. Links are followed.
+    So is one with files of any kind that a backbone is not made of: a pickle
+    may have any name. Links are followed.
 
     Arguments
     ---------
@@ -302,10 +338,15 @@ def check_backbone(folder):
             "merge them into the backbone, or pass trust_source=True"
         )
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _PICKLES:
+        if path.is_dir():
+            continue
+        is_data = path.suffix in _DATA or path.name in _NAMES
+        if not (is_data and path.is_file()):
             raise UnsafePageError(
-                f"{path}: pickles can hold code; save the backbone as "
-                "safetensors, or pass trust_source=True if you trust its author"
+                f"{path} is none of the files that a backbone is made of, and "
+                "pickles can hold code: save the backbone as safetensors, "
+                "remove what else lies there, or pass trust_source=True if "
+                "you trust its author"
             )
         if path.suffix == ".json" and path.name not in _VOCABULARIES:
             _check_settings(path)

@@ -8,6 +8,7 @@ import contextlib
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from esr_lobes.weights import DAMAGE, WeightsError, first_line
 
@@ -69,7 +70,7 @@ def naming_damage(what, source):
         yield
     except (TimeoutError, WeightsError):  # the caller's, or says it already
         raise
-    except DAMAGE as error:
+    except (*DAMAGE, StrictDataclassError) as error:
         if isinstance(error, OSError) and not Path(source).is_dir():
             raise FileNotFoundError(
                 f"the {what} backbone {source} is no folder here, and could "

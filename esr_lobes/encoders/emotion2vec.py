@@ -103,6 +103,8 @@ class Emotion2vec(nn.Module):
     ):
         super().__init__()
         is_random = source is None or isinstance(source, Emotion2vecConfig)
+        # Who opens a retriever asks where its weights are from.
+        self.source = None if is_random else str(source)
         if is_random:
             self.config = source or Emotion2vecConfig()
             self._build(dropout)

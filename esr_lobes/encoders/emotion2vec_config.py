@@ -9,7 +9,7 @@ import dataclasses
 
 import yaml
 
-from esr_lobes.limits import check_text_size
+from esr_lobes.limits import MAX_CONVOLUTIONS, MAX_TEXT, reach
 from esr_lobes.weights import DAMAGE, WeightsError, first_line
 
 # What a config.yaml may also say, and the only answers this encoder knows.
@@ -21,7 +21,15 @@ FIXED_AUDIO = {
     "learned_alibi": False,
     "learned_alibi_scale_per_layer": False,
 }
-MAX_SIZE, MAX_LAYERS = 65536, 128
+MAX_SIZE, MAX_SPEC, MAX_DEPTH = 65_536, 1000, 20
+# What costs more than the weights tell.
+LIMITS = {
+    "depth": 128,
+    "prenet_depth": 128,
+    "num_heads": 128,
+    "conv_pos_depth": 128,
+    "num_extra_tokens": 1024,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,25 +86,38 @@ class Emotion2vecConfig:
     num_extra_tokens: int = 10
 
     def __post_init__(self):
-        numbers = [
-            value
-            for value in dataclasses.asdict(self).values()
-            if isinstance(value, int)
-        ]
-        for conv in self.conv_layers:
-            numbers.extend(conv)
-        layers = (self.depth, self.prenet_depth, self.conv_pos_depth)
-        if not (
-            all(1 <= number <= MAX_SIZE for number in numbers)
-            and 1 <= len(self.conv_layers) <= MAX_LAYERS
-            and all(k >= s for _, k, s in self.conv_layers)
-            and max(layers) <= MAX_LAYERS
-            and self.embed_dim % self.num_heads == 0
-            and self.embed_dim % self.conv_pos_groups == 0
-            and 0 < self.mlp_ratio * self.embed_dim <= MAX_SIZE
-            and 0 <= self.norm_eps < 1
-        ):
-            raise WeightsError(f"no emotion2vec has these sizes: {self}")
+        try:
+            self._check()
+        except ValueError as error:
+            raise WeightsError(
+                f"no emotion2vec has these sizes: {error}"
+            ) from error
+
+    def _check(self):
+        """Raises a ValueError that names a size that is impossible."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                _check_size(field.name, value, LIMITS.get(field.name, MAX_SIZE))
+        reach(*self._windows())
+        for channels, kernel, stride in self.conv_layers:
+            _check_size("conv_layers", channels, MAX_SIZE)
+            if kernel < stride:
+                raise ValueError(f"a kernel of {kernel} at stride {stride}")
+        for name in "num_heads", "conv_pos_groups":
+            number = getattr(self, name)
+            if self.embed_dim % number:
+                raise ValueError(
+                    f"embed_dim {self.embed_dim} is no multiple of {name} "
+                    f"{number}"
+                )
+        if not 1 <= self.mlp_ratio * self.embed_dim <= MAX_SIZE:
+            raise ValueError(
+                f"embed_dim {self.embed_dim} times mlp_ratio {self.mlp_ratio} "
+                f"is no width from 1 to {MAX_SIZE}"
+            )
+        if not 0 <= self.norm_eps < 1:
+            raise ValueError(f"norm_eps is {self.norm_eps}")
 
     def n_frames(self, n_samples):
         """Returns how many frames come of that many samples, 0 or more."""
@@ -107,10 +128,24 @@ class Emotion2vecConfig:
     @property
     def min_samples(self):
         """The fewest samples that give a frame."""
-        n_samples = 1
-        for _, kernel, stride in reversed(self.conv_layers):
-            n_samples = (n_samples - 1) * stride + kernel
-        return n_samples
+        return reach(*self._windows())
+
+    def _windows(self):
+        """Returns the convolutions' kernels, and their strides."""
+        _, kernels, strides = zip(*self.conv_layers, strict=True)
+        return kernels, strides
+
+
+def _check_size(name, value, most):
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(
+            f"{name} {_short(value)} is no whole number from 1 to {most}"
+        )
+
+
+def _short(value):
+    """Returns what a message shows of a value that may be long."""
+    return repr(value)[:80]
 
 
 def read_config(path):
@@ -135,17 +170,15 @@ def read_config(path):
     if not path.is_file():
         return Emotion2vecConfig()
     try:
-        text = path.read_text(encoding="utf-8")
-        check_text_size(text)
-        said = yaml.safe_load(text) or {}
+        said = _load_plain(path) or {}
         said = said.get("model_conf") or {}
         flat = {**said, **((said.get("modalities") or {}).get("audio") or {})}
         for key, value in (FIXED | FIXED_AUDIO).items():
             if flat.get(key, value) != value:
-                raise ValueError(f"{key} is {flat[key]!r}, not {value!r}")
+                raise ValueError(f"{key} is {_short(flat[key])}, not {value}")
         sizes = {}
         for field in dataclasses.fields(Emotion2vecConfig):
-            if field.name in flat:
+            if field.type is not tuple and field.name in flat:
                 # PyYAML reads 1e-05 as text.
                 sizes[field.name] = field.type(flat[field.name])
         if "feature_encoder_spec" in flat:
@@ -153,13 +186,33 @@ def read_config(path):
         config = Emotion2vecConfig(**sizes)
         heads = flat.get("num_alibi_heads", config.num_heads)
         if heads != config.num_heads:
-            raise ValueError(f"num_alibi_heads is {heads}, not num_heads")
-    except (*DAMAGE, yaml.YAMLError) as error:
+            raise ValueError(
+                f"num_alibi_heads is {_short(heads)}, not num_heads"
+            )
+    except (*DAMAGE, OverflowError, yaml.YAMLError) as error:
         raise WeightsError(
             f"{path} describes no emotion2vec that can be built "
-            f"({first_line(error)})"
+            f"({first_line(error)[:300]})"
         ) from error
     return config
+
+
+def _load_plain(path):
+    """Returns what YAML says that stays as small as its text."""
+    size = path.stat().st_size
+    if size > MAX_TEXT:
+        raise ValueError(f"it has {size} bytes, more than {MAX_TEXT}")
+    text = path.read_text(encoding="utf-8")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            # Lists of aliases of lists of aliases fill a memory.
+            raise ValueError("it has aliases (*name); write out what they mean")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:  # which takes the parser minutes
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return yaml.safe_load(text)
 
 
 def parse_convs(text):
@@ -178,7 +231,7 @@ def parse_convs(text):
     Raises
     ------
     ValueError
-        If it is anything else.
+        If it is anything else, or more than ``MAX_CONVOLUTIONS``.
 
     Example
     -------
@@ -188,33 +241,43 @@ def parse_convs(text):
 
     def value(node):
         if isinstance(node, ast.Constant) and type(node.value) is int:
-            return node.value
+            if node.value <= MAX_SIZE:
+                return node.value
         if isinstance(node, ast.List | ast.Tuple):
             return tuple(value(item) for item in node.elts)
         if isinstance(node, ast.BinOp):
             left, right = value(node.left), value(node.right)
             kinds = {type(left), type(right)}
             if isinstance(node.op, ast.Add) and kinds == {tuple}:
-                return left + right
+                if len(left) + len(right) <= MAX_CONVOLUTIONS:
+                    return left + right
             if isinstance(node.op, ast.Mult) and kinds == {tuple, int}:
-                times = left if isinstance(left, int) else right
-                if times <= MAX_LAYERS:
-                    return left * right
-        raise ValueError(f"no list of convolutions: {text!r}")
+                convs, times = sorted((left, right), key=_is_number)
+                if len(convs) * times <= MAX_CONVOLUTIONS:
+                    return convs * times
+        raise ValueError(f"no list of convolutions: {_short(text)}")
 
     text = str(text)
+    if len(text) > MAX_SPEC:  # so that the parser has no depth to fail in
+        raise ValueError(f"no list of convolutions: {_short(text)}...")
     try:
         convs = value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"no list of convolutions: {text[:80]!r}") from error
+        raise ValueError(f"no list of convolutions: {_short(text)}") from error
     if not isinstance(convs, tuple) or not all(
         isinstance(conv, tuple)
         and len(conv) == 3
         and all(type(number) is int for number in conv)
         for conv in convs
     ):
-        raise ValueError(f"no list of (channels, kernel, stride): {text!r}")
+        raise ValueError(
+            f"no list of (channels, kernel, stride): {_short(text)}"
+        )
     return convs
+
+
+def _is_number(value):
+    return isinstance(value, int)
 
 
 def config_text(config):

@@ -27,6 +27,7 @@ AUDIO = "modality_encoders.AUDIO"
 # What says, beside a download, which of its files are meant.
 INDEX = "configuration.json"
 PATTERNS = ["*.yaml", "*.json", "*.safetensors", "*.pt"]
+PICKLED = (".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "d2v_model.", "w2v_encoder.w2v_model.")
 # Left from pretraining, and the classifier of the emotion2vec+ models.
@@ -142,7 +143,8 @@ def read_weights(path, trust_pickle=False):
     Arguments
     ---------
     path : Path
-        A ``.safetensors`` file, or one written by ``torch.save``.
+        A ``.safetensors`` file, or a ``.pt`` or ``.pth`` as written by
+        ``torch.save``.
     trust_pickle : bool
         Whether a file that holds more than tensors may be opened, which
         runs whatever code it holds.
@@ -155,10 +157,15 @@ def read_weights(path, trust_pickle=False):
     Raises
     ------
     WeightsError
-        If it is damaged, or would run code.
+        If it is damaged or of another kind, or would run code.
     """
     if path.suffix == ".safetensors":
         held = load_weights(path)
+    elif path.suffix not in PICKLED:
+        raise WeightsError(
+            f"{path} is no file of weights: its name must end in "
+            f".safetensors, {' or '.join(PICKLED)}"
+        )
     else:
         held = open_pickle(
             path,

@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME, cached_file
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.encoders.checkpoints import load_whole, naming_damage
 from esr_lobes.encoders.huggingface_layers import convolve, make_faster
+from esr_lobes.limits import reach
 from esr_lobes.pooling import length_to_mask, masked_mean
 from esr_lobes.weights import WeightsError
 
@@ -134,6 +135,7 @@ class HuggingFaceSpeech(Wav2Vec2):
                 f"{source} is a model of type {kind!r}; this encoder is for "
                 f"{', '.join(FAMILIES)}, without adapter layers"
             )
+        reach(self.config.conv_kernel, self.config.conv_stride)  # or raises
         self.model = load_whole(
             AutoModel,
             "speech",
@@ -152,15 +154,8 @@ class HuggingFaceSpeech(Wav2Vec2):
     @property
     def shortest(self):
         """Number of samples that the first frame hears."""
-        reach = 1
         config = self.model.config
-        for kernel, stride in zip(
-            reversed(config.conv_kernel),
-            reversed(config.conv_stride),
-            strict=True,
-        ):
-            reach = (reach - 1) * stride + kernel
-        return reach
+        return reach(config.conv_kernel, config.conv_stride)
 
     def _prepare(self, wavs, wav_lens):
         """Returns waveforms, 0 where padded, and their sample counts."""

@@ -6,6 +6,7 @@ Authors
 
 import argparse
 import json
+import time
 
 import pytest
 import torch
@@ -193,6 +194,22 @@ def test_objects_are_unpickled_on_request_only(encoder, tmp_path):
     check_same(encoder, folder, trust_pickle=True)
 
 
+@pytest.mark.parametrize("name", ["w.yaml", "w.dat", "w.PT", "w", "w.bin"])
+def test_weights_of_other_names_are_no_weights(encoder, tmp_path, name):
+    """Code in a pickle runs when it is opened: none must pass for a page."""
+    folder = write(tmp_path / "e2v", encoder.state_dict(), name)
+    metas = {"file_path_metas": {"init_param": name}}
+    (folder / "configuration.json").write_text(json.dumps(metas))
+    for trust in (False, True):
+        with pytest.raises(WeightsError, match=f"{name} is no file of weights"):
+            Emotion2vec(folder, trust_pickle=trust)
+    torch.save(encoder.state_dict(), folder / "w.pth")
+    (folder / "configuration.json").write_text(
+        json.dumps({"file_path_metas": {"init_param": "w.pth"}})
+    )
+    check_same(encoder, folder)
+
+
 def test_damaged_files_are_refused_however_trusted(encoder, tmp_path):
     folder = write(tmp_path / "e2v", encoder.state_dict())
     path = folder / "model.pt"
@@ -286,11 +303,96 @@ def test_sizes_survive_writing(tmp_path):
         "[",
         "512",
         "(" * 5000,
+        "[(1, 1, 1)] * 128 * 128 * 128 * 16",
+        "16 * (128 * [(1, 1, 1)])",
+        "[(1, 1, 1)] * 33",
+        "[(1, 1, 1)] * 32 + [(1, 1, 1)]",
+        "[(1, 1, 65537)]",
+        "[] * 65537",
+        "+".join(["[(1, 1, 1)]"] * 5000),
     ],
 )
 def test_only_lists_of_convolutions_are_read(text):
-    with pytest.raises(ValueError, match="no list of"):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="no list of") as caught:
         parse_convs(text)
+    assert time.monotonic() - start < 1
+    assert len(str(caught.value)) < 150
+
+
+def test_as_many_convolutions_as_may_be():
+    assert parse_convs("[(1, 2, 1)] * 16 * 2") == ((1, 2, 1),) * 32
+
+
+@pytest.mark.parametrize(
+    "sizes, reason",
+    [
+        # 2.8e14 samples, to which a first clip would be brought.
+        ({"conv_layers": ((16, 65536, 65536),) * 3}, "more than 65536 samples"),
+        ({"conv_layers": ((16, 2, 2),) * 17}, "more than 65536 samples"),
+        ({"conv_layers": ((16, 65537, 1),)}, "kernel or stride 65537"),
+        ({"conv_layers": ((16, 10, 0),)}, "kernel or stride 0"),
+        ({"conv_layers": ((16, 10, 11),)}, "a kernel of 10 at stride 11"),
+        ({"conv_layers": ((0, 10, 5),)}, "conv_layers 0"),
+        ({"conv_layers": ((16, 1, 1),) * 33}, "33 convolutions"),
+        ({"conv_layers": ()}, "not enough values"),
+        ({"num_extra_tokens": 1025}, "num_extra_tokens 1025"),
+        ({"num_heads": 768}, "num_heads 768"),
+        ({"embed_dim": 770}, "embed_dim 770 is no multiple of num_heads 12"),
+        ({"embed_dim": 61440}, "times mlp_ratio 4.0"),
+        ({"mlp_ratio": float("nan")}, "times mlp_ratio nan"),
+        ({"norm_eps": 1.0}, "norm_eps is 1.0"),
+        ({"depth": 10**4000}, "depth 1000"),
+    ],
+)
+def test_impossible_sizes_are_named(sizes, reason):
+    with pytest.raises(WeightsError, match=reason) as caught:
+        Emotion2vecConfig(**sizes)
+    assert len(str(caught.value)) < 200
+    at_most = Emotion2vecConfig(conv_layers=((16, 2, 2),) * 16)
+    assert at_most.min_samples == 65536
+
+
+def test_pages_that_would_become_large(tmp_path):
+    """Nine lines of aliases stand for 10^9 words, which a message showed."""
+    aliases = ["  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for i in range(1, 9):
+        parts = ", ".join([f"*a{i - 1}"] * 10)
+        aliases.append(f"  a{i}: &a{i} [{parts}]")
+    bombs = {
+        "aliases": "\n".join([*aliases, "  layer_norm_first: *a8"]),
+        "one alias": "  a: &a 1\n  depth: *a",
+        "convolutions": "  modalities: {audio: {feature_encoder_spec: "
+        "'[(1,1,1)]*128*128*128*16'}}",
+        "bytes": f"  note: {'x' * 100_000}",
+        "nesting": "  note: " + "[" * 50_000,
+        "text": f"  layer_norm_first: {'x' * 90_000}",
+        "number": f"  depth: 0x{'f' * 90_000}",
+        "float": f"  mlp_ratio: 0x{'f' * 4000}",
+        "endless": "  depth: .inf",
+        "heads": f"  num_alibi_heads: {'x' * 90_000}",
+        "words": f"  depth: {'x' * 90_000}",
+    }
+    path = tmp_path / "config.yaml"
+    for name, lines in bombs.items():
+        path.write_text(f"model_conf:\n{lines}\n")
+        start = time.monotonic()
+        with pytest.raises(WeightsError, match="no emotion2vec") as caught:
+            read_config(path)
+        assert time.monotonic() - start < 5, name
+        assert len(str(caught.value)) < 1000, name
+
+
+def test_sizes_beyond_the_weights_take_no_memory(encoder, tmp_path):
+    """10 TB of weights: shapes are compared before anything is made."""
+    encoder.save(tmp_path)
+    page = yaml.safe_load(config_text(SMALL))
+    page["model_conf"] |= {"embed_dim": 49152, "depth": 128, "mlp_ratio": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(page))
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match="of another shape"):
+        Emotion2vec(tmp_path)
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,25 @@ def test_damaged_files(name, content, copied):
     refused(copied, "download it again")
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("conv_stride", [0, 0, 0]),
+        ("conv_stride", [5, 4, -4]),
+        ("conv_stride", [5, 65536, 4]),
+        ("conv_kernel", [10, 3, 65537]),
+        ("conv_kernel", [0, 0, 0]),
+    ],
+)
+def test_convolutions_of_no_speech_model(copied, name, value):
+    """Strides of 0 opened, and failed at the first clip; large ones would
+    have filled the memory with silence."""
+    path = copied / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(WeightsError, match="convolution"):
+        HuggingFaceSpeech(copied)
+
+
 def test_a_model_of_another_kind(tiny_backbone, copied):
     with pytest.raises(WeightsError, match="'bert'; this encoder is for"):
         HuggingFaceSpeech(tiny_backbone("bert"))

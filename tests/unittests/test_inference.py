@@ -434,9 +434,12 @@ def test_overrides_with_code(copied, mark):
 
 def test_python_beside_the_page_is_not_run(copied, mark):
     code = f"import os\nos.mkdir({str(mark)!r})\n"
-    for name in "custom.py", "esr_lobes.py", "text_backbone/modeling.py":
+    for name in "custom.py", "esr_lobes.py":
         (copied / name).write_text(code)
     EncoderRetriever.from_hparams(copied)
+    (copied / "text_backbone" / "modeling.py").write_text(code)
+    with pytest.raises(UnsafePageError, match="modeling.py"):
+        EncoderRetriever.from_hparams(copied)
     assert not mark.exists()
 
 

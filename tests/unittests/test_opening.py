@@ -5,8 +5,14 @@ Authors
 """
 
 import pytest
+from ruamel.yaml import YAML
 from torch import nn
 
+from esr_lobes.encoders.emotion2vec import Emotion2vec
+from esr_lobes.encoders.huggingface import HuggingFaceSpeech
+from esr_lobes.encoders.text import TextEncoder
+from esr_lobes.export import retriever_page
+from esr_lobes.heads import Projection
 from esr_lobes.opening import (
     build,
     check_numbers,
@@ -84,6 +90,72 @@ def test_build_says_what_was_the_matter():
     assert build(merged, {"b": 2}, "page.yaml")["b"] == 2
     with pytest.raises(PageError, match="Override 'bb' not found"):
         build(merged, {"bb": 2}, "page.yaml")
+
+
+ENCODERS = "esr_lobes.encoders"
+
+
+@pytest.mark.parametrize("source", ["", "source: null"])
+def test_random_weights_are_no_retriever(source):
+    """A trusted page is built unchecked, but such an encoder means nothing."""
+    page = (
+        f"e: !new:{ENCODERS}.emotion2vec.Emotion2vec {{{source}}}\n"
+        "modules: {speech_encoder: !ref <e>}\n"
+    )
+    with pytest.raises(PageError, match="speech_encoder has no source"):
+        build(page, {}, "page.yaml")
+
+
+def test_pretrained_encoders_with_a_source_are_built(tiny_backbone):
+    page = (
+        f"a: !new:{ENCODERS}.emotion2vec.Emotion2vec\n"
+        f"    source: {tiny_backbone('emotion2vec')}\n"
+        f"b: !new:{ENCODERS}.huggingface.HuggingFaceSpeech\n"
+        f"    source: {tiny_backbone('wavlm')}\n"
+        f"c: !new:{ENCODERS}.text.TextEncoder\n"
+        f"    source: {tiny_backbone('bert')}\n"
+        "d: !new:esr_lobes.heads.Projection\n"
+        "    in_features: 2\n    out_features: 2\n"
+        "modules: {a: !ref <a>, b: !ref <b>, c: !ref <c>, d: !ref <d>}\n"
+    )
+    assert build(page, {}, "page.yaml")["modules"]["a"].width == 32
+
+
+@pytest.mark.parametrize(
+    "kind, path, encoder",
+    [
+        ("emotion2vec", "emotion2vec.Emotion2vec", Emotion2vec),
+        ("wavlm", "huggingface.HuggingFaceSpeech", HuggingFaceSpeech),
+    ],
+)
+def test_a_retriever_opens_otherwise_than_it_was_trained(
+    kind, path, encoder, tiny_backbone
+):
+    """No page that we write asks for trust, or to compute twice."""
+    modules = {
+        "speech_encoder": encoder(tiny_backbone(kind)),
+        "speech_projection": Projection(32, 8),
+        "text_encoder": TextEncoder(tiny_backbone("bert")),
+        "text_projection": Projection(32, 8),
+    }
+    trust = ", trust_pickle: true" if kind == "emotion2vec" else ""
+    head = "!new:esr_lobes.heads.Projection {in_features: 32, out_features: 8}"
+    trained = (
+        "max_seconds: 8.0\nmodules:\n"
+        f"  speech_encoder: !new:{ENCODERS}.{path}\n"
+        f"    {{source: x, gradient_checkpointing: true{trust}}}\n"
+        f"  speech_projection: {head}\n"
+        f"  text_encoder: !new:{ENCODERS}.text.TextEncoder {{source: x}}\n"
+        f"  text_projection: {head}\n"
+    )
+    page = YAML().load(retriever_page(trained, modules))
+    speech, text = page["speech_encoder"], page["text_encoder"]
+    assert speech["gradient_checkpointing"] is False
+    assert speech.get("trust_pickle", False) is False
+    assert ("trust_pickle" in speech) == (kind == "emotion2vec")
+    for node in speech, text:
+        assert node["is_frozen"] is node["local_files_only"] is True
+    assert "gradient_checkpointing" not in text
 
 
 def test_numbers_that_pass_and_do_not():

@@ -5,9 +5,11 @@ Authors
  * The esr_lobes contributors
 """
 
+import inspect
 import json
 import os
 import pickle
+import pydoc
 import subprocess
 import sys
 import threading
@@ -19,8 +21,10 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from safetensors.torch import save_file
+from tiny_backbones import SPEECH, TEXTS
 
 from esr_lobes import safety, weights
+from esr_lobes.encoders.emotion2vec import Emotion2vec
 from esr_lobes.safety import UnsafePageError, check_backbone, check_page
 from esr_lobes.weights import WeightsError, load_weights
 
@@ -303,13 +307,117 @@ def test_allow_list_is_exact_and_can_be_extended():
 
 
 def test_all_allowed_names_are_classes():
-    import pydoc
-
     for name in safety.ALLOWED:
         assert isinstance(pydoc.locate(name), type), name
 
 
 # What a class that may be built is given
+
+
+def write_named(folder, name, mark):
+    """Writes a backbone whose weights are a pickle of any name."""
+    folder.mkdir(exist_ok=True)
+    with (folder / name).open("wb") as file:
+        torch.save({"model": Evil(str(mark))}, file)
+    metas = {"file_path_metas": {"init_param": name}}
+    (folder / "configuration.json").write_text(json.dumps(metas))
+
+
+EMOTION2VEC = (
+    "folder: .\n"
+    "x: !new:esr_lobes.encoders.emotion2vec.Emotion2vec\n"
+    "    source: !ref <folder>/speech_backbone\n"
+    "    trust_pickle: TRUST\n"
+)
+PICKLE_NAMES = ["w.yaml", "config.yaml", "w.dat", "w.PT", "w", "w.bin", ".w"]
+PICKLE_NAMES += ["w.pt", "w.pth", "w.ckpt", "w.Bin", "w.py", "w.pt.bak"]
+PICKLE_NAMES += ["w.safetensors", "w.json", "w.txt", "w.model", "README.md"]
+
+
+@pytest.mark.parametrize("name", PICKLE_NAMES)
+def test_a_pickle_of_any_name_is_not_run(name, tmp_path):
+    """Whatever of page and folder lets it: each is refused without the
+    others."""
+    mark = tmp_path / "mark"
+    backbone = tmp_path / "speech_backbone"
+    write_named(backbone, name, mark)
+    for trust in "true", "false":
+        with pytest.raises(UnsafePageError, match="page.yaml|speech_backbone"):
+            check_page(
+                EMOTION2VEC.replace("TRUST", trust),
+                "page.yaml",
+                {"folder": str(tmp_path)},
+                folder=str(tmp_path),
+            )
+    with pytest.raises(UnsafePageError, match="file_path_metas|pickles can"):
+        check_backbone(backbone)
+    (backbone / "configuration.json").unlink()
+    kept = {"w.safetensors", "w.txt", "w.model", "README.md", "config.yaml"}
+    if name in kept:
+        check_backbone(backbone)  # a name that nothing unpickles
+    else:
+        with pytest.raises(UnsafePageError, match=name):
+            check_backbone(backbone)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth"])
+def test_the_named_pickle_is_real(name, tmp_path):
+    """Trusted outright, it runs."""
+    write_named(tmp_path / "b", name, tmp_path / "mark")
+    with pytest.raises(WeightsError):
+        Emotion2vec(tmp_path / "b", trust_pickle=True)
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "trust",
+    ["true", "1", "'false'", "null", "yes", "[]", "!ref <t>", "!copy <t>"]
+    + ["0"],
+)
+def test_trust_is_not_for_a_page_to_give(trust, tmp_path):
+    (tmp_path / "speech_backbone").mkdir()
+    page = EMOTION2VEC.replace("TRUST", trust) + "t: true\n"
+    folder = {"folder": str(tmp_path)}
+    with pytest.raises(UnsafePageError, match="trust_pickle lets"):
+        check_page(page, overrides=folder, folder=str(tmp_path))
+    page = EMOTION2VEC.replace("TRUST", "false")
+    check_page(page, overrides=folder, folder=str(tmp_path))
+    for overrides in (
+        folder | {"x": {"trust_pickle": True}},
+        f"folder: {tmp_path}\nx:\n    trust_pickle: True",
+    ):
+        with pytest.raises(UnsafePageError, match="trust_pickle lets"):
+            check_page(page, overrides=overrides, folder=str(tmp_path))
+    merged = (
+        "m: &m {trust_pickle: true}\n"
+        "x: !name:esr_lobes.encoders.emotion2vec.Emotion2vec {<<: *m}\n"
+    )
+    with pytest.raises(UnsafePageError, match="trust_pickle lets"):
+        check_page(merged)
+
+
+def test_every_class_with_a_source_must_be_given_one():
+    sourced = {
+        name
+        for name in safety.ALLOWED
+        if "source" in inspect.signature(pydoc.locate(name)).parameters
+    }
+    assert sourced == safety.SOURCED
+    for name in sourced:
+        for page in f"x: !new:{name}", f"x: !new:{name} {{is_frozen: true}}":
+            with pytest.raises(UnsafePageError, match=f"{name} has no source"):
+                check_page(page)
+
+
+def test_only_the_text_encoder_knows_packaged_models(tmp_path, monkeypatch):
+    """For another class the name would be a folder beside, or a hub id."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    (tmp_path / "retriever").mkdir()
+    for name in safety.SOURCED - {"esr_lobes.encoders.text.TextEncoder"}:
+        with pytest.raises(UnsafePageError, match="does not lie in"):
+            check_page(f"x: !new:{name} {{source: minilm}}", folder="retriever")
 
 
 def page_with_source(source):
@@ -371,6 +479,7 @@ def test_source_inside_or_packaged(tmp_path):
         ("config.0.1.json", {"attn_implementation": "someone/kernel"}),
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../t.json"]}),
         ("config.json", {"transformers_weights": "../w.safetensors"}),
+        ("configuration.json", {"file_path_metas": {"config": "w.yaml"}}),
         ("model.safetensors.index.json", {"weight_map": {"a": "../b"}}),
         (
             "model.safetensors.index.json",
@@ -397,9 +506,40 @@ def test_backbone_of_plain_data(tiny_text_backbone, tmp_path):
         check_backbone(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "a/b.pkl", "w.pt"])
+@pytest.mark.parametrize("kind", [*TEXTS, *SPEECH])
+def test_backbones_as_they_are_saved_pass(kind, tiny_backbone):
+    check_backbone(tiny_backbone(kind))
+
+
+def test_the_files_of_real_checkpoints_pass(tmp_path):
+    for name in (
+        ".gitattributes",
+        "1_Pooling/config.json",
+        "LICENSE",
+        "README.md",
+        "chat_template.jinja",
+        "generation_config.json",
+        "merges.txt",
+        "model-00001-of-00002.safetensors",
+        "modules.json",
+        "sentencepiece.bpe.model",
+        "special_tokens_map.json",
+        "spiece.model",
+        "vocab.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    check_backbone(tmp_path)
+    os.mkfifo(tmp_path / "config.json")  # would be read without end
+    with pytest.raises(UnsafePageError, match="config.json is none"):
+        check_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "a/b.pkl", "w.pt", "modeling.py", "a/b/w"]
+)
 def test_backbone_with_a_pickle(name, tmp_path):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
     with pytest.raises(UnsafePageError, match="pickles can hold code"):
         check_backbone(tmp_path)
