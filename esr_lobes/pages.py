@@ -12,6 +12,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import contextlib
 import difflib
 import inspect
 import io
@@ -28,7 +29,8 @@ from ruamel.yaml.error import YAMLError
 from esr_lobes.errors import MendableError
 
 KEYS, LIST, TEXT = "keys and values", "a list", "text"
-_NAME = re.compile(r"<(\w+)[^<>]*>")  # what !ref refers to
+MAKERS = ("!include:", "!new:", "!name:")  # tags whose keys are arguments
+_REFERENCE = re.compile(r"<(\w+)[^<>]*>")  # what !ref refers to
 KINDS = {
     KEYS: Mapping,
     LIST: (list, tuple),
@@ -97,48 +99,123 @@ def load_page(path, overrides=None, corpus=None):
     esr_lobes.pages.PageError: page.yaml: no key 'lrr'; did you mean 'lr'?
     """
     path = Path(path)
+    flat = flatten_page(path, overrides, corpus)
+    with _build_errors(path):
+        return load_hyperpyyaml(flat), flat
+
+
+def flatten_page(path, overrides=None, corpus=None):
+    """Returns a page as one flat text, without building what it names.
+
+    Arguments
+    ---------
+    path : str
+        The page.
+    overrides : str or dict
+        What the command line changes, see :func:`load_page`.
+    corpus : str
+        The page of a recipe, laid over the page.
+
+    Returns
+    -------
+    str
+        The page without references or parts, which loads alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such page, or no file that it names.
+    PageError
+        If it is wrong in itself, see :func:`load_page`.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "page.yaml"
+    >>> _ = path.write_text("lr: 0.1\\ndouble: !ref <lr> * 2\\n")
+    >>> print(flatten_page(path, overrides="lr: 0.2").strip())
+    lr: 0.2
+    double: 0.4
+    """
+    path = Path(path)
     tree = _on_its_base(path, path.parent)
     if corpus is not None:
-        for key, value in _read(Path(corpus)).items():
-            tree[key] = value
+        _lay_corpus_over(tree, Path(corpus))
     changes = dict(_as_tree(overrides)) if overrides else {}
-    for name in _variants(changes.pop("variant", None), path):
+    variants = _variants(changes.pop("variant", None), path)
+    for name in variants:
         variant = path.parent / "variants" / f"{name}.yaml"
         _lay_over(tree, _read(variant), variant)
-        tree["name"] = f"{tree['name']}-{name}"
+    if variants and "name" not in changes:
+        tree["name"] = "-".join([_name(tree, path), *variants])
     _lay_over(tree, changes, path)
     _check(tree, path, where="")
     _refuse_placeholders(tree, path)
+    with _build_errors(path):
+        return resolve_references(_named(tree, path)).getvalue()
+
+
+@contextlib.contextmanager
+def _build_errors(path):
+    """Turns what HyperPyYAML raises on unfit values into a PageError."""
     try:
-        flat = resolve_references(_named(tree, path)).getvalue()
-        hparams = load_hyperpyyaml(flat)
+        yield
     except BUILD_ERRORS as error:
         if isinstance(error, (PageError, FileNotFoundError)):
             raise
         text = " ".join(str(part) for part in error.args)
         raise PageError(f"{path.name}: {text or repr(error)}") from error
-    return hparams, flat
 
 
-def _on_its_base(path, folder, is_page=True):
+def _on_its_base(path, folder, above=()):
     """Returns a page laid over its base; a base may add to its own base."""
+    chain = [*above, path.resolve()]
+    if chain[-1] in above:
+        names = " -> ".join(p.name for p in chain)
+        raise PageError(f"A base may not lead back to itself: {names}")
     page = _read(path)
     base = page.pop("base", None)
     if base is None:
         return page
-    tree = _on_its_base(folder / str(base), folder, is_page=False)
-    _lay_over(tree, page, path, is_open=not is_page)
+    tree = _on_its_base(folder / str(base), folder, chain)
+    _lay_over(tree, page, path, is_open=bool(above))
     tree.ca.comment = page.ca.comment  # what it says at its head
     return tree
+
+
+def _lay_corpus_over(tree, path):
+    """Puts all that a recipe says into a page, also keys of its own."""
+    corpus = _read(path)
+    for key, value in corpus.items():
+        if key in ("base", "variant"):
+            raise PageError(
+                f"{path.name} is laid over any page: it has no {key!r} itself"
+            )
+        tree[key] = value
+
+
+def _name(tree, path):
+    """Returns the name of a page that variants become a part of."""
+    name = tree.get("name")
+    if not isinstance(name, str):
+        raise PageError(
+            f"{path.name} has no name for its variant to become a part of: "
+            "add --name VALUE"
+        )
+    return name
 
 
 def _variants(names, path):
     """Returns the names of the variants, all of which exist."""
     if names is None:
         return []
-    names = str(names).split("+")
+    if not isinstance(names, str):
+        raise PageError(f"variant is one name, or several as a+b, not {names}")
+    names = names.split("+")
     known = sorted(p.stem for p in (path.parent / "variants").glob("*.yaml"))
     for name in names:
+        if names.count(name) > 1:
+            raise PageError(f"variant {name!r} is asked for twice")
         if name not in known:
             raise PageError(
                 f"there is no variant {name!r} beside {path.name}; "
@@ -215,7 +292,7 @@ def _referred(tree, key):
     stream = io.StringIO()
     YAML().dump({key: tree[key]}, stream)
     found = []
-    for name in _NAME.findall(stream.getvalue()):
+    for name in _REFERENCE.findall(stream.getvalue()):
         if name in tree and name != key:
             found += [*_referred(tree, name), name]
     return found
@@ -228,9 +305,7 @@ def _tag(node):
 
 def _lay_over(tree, changes, path, where="", is_open=False):
     """Puts changes into a tree; plain mappings take known keys only."""
-    open_body = is_open or _tag(tree).startswith(
-        ("!include:", "!new:", "!name:")
-    )
+    open_body = is_open or _tag(tree).startswith(MAKERS)
     for key, value in changes.items():
         known = key in tree
         if not known and not open_body:
@@ -243,6 +318,10 @@ def _lay_over(tree, changes, path, where="", is_open=False):
             and isinstance(tree[key], Mapping)
             and not _tag(value)
         ):
+            if not _tag(tree[key]):
+                # YAML's aliases are one mapping in two places, of which the
+                # other keeps its values. What is tagged is one object.
+                tree[key] = tree[key].copy()
             _lay_over(tree[key], value, path, f"{where}{key}: ", is_open)
         else:
             tree[key] = value
@@ -254,9 +333,15 @@ def _refuse_other_kind(old, new, path, where):
     What is tagged becomes something else, and null leaves a thing out; both
     pass. Text gives way to any plain value, such as a folder named 2024.
     """
-    is_open = _tag(old) and not isinstance(old, Mapping)
-    wanted = None if is_open else _kind(old)
     given = None if _tag(new) else _kind(new)
+    is_open = _tag(old) and not isinstance(old, Mapping)
+    if is_open and given and _tag(old).startswith(MAKERS):
+        raise PageError(
+            f"{path.name}: {where} is {_tag(old)}, and what replaces it must "
+            f"say what it is, as '!new:package.Class {{...}}', not {given}: "
+            f"{new}"
+        )
+    wanted = None if is_open else _kind(old)
     if None in (wanted, given) or wanted == given:
         return
     if wanted == TEXT and given not in (KEYS, LIST):
@@ -319,7 +404,7 @@ def _check_part(body, filename, path, where):
 def _needs(part, path):
     """Returns the keys that a part refers to and leaves to the page."""
     text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
-    names = _NAME.findall(text)
+    names = _REFERENCE.findall(text)
     return [name for name in dict.fromkeys(names) if name not in part]
 
 

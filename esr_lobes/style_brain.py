@@ -13,7 +13,7 @@ import numpy as np
 import speechbrain as sb
 import torch
 import torch.nn.functional as F
-from speechbrain.utils.distributed import ddp_broadcast
+from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -66,11 +66,25 @@ class StyleBrain(sb.Brain):
                 f"{page.train_prompts.name} has {len(self.styles)} styles: "
                 f"add --n_styles {len(self.styles)}"
             )
+        self._check_widths()
         for name in ("lr", "weight_decay"):
             if getattr(page, name) < 0:
                 raise PageError(f"{name} is not below 0")
         if not 0 <= page.ema_decay < 1:
             raise PageError(f"ema_decay is from 0 to 1, not {page.ema_decay}")
+
+    def _check_widths(self):
+        """Raises a PageError if a projection does not fit its encoder."""
+        for side in ("speech", "text"):
+            if f"{side}_encoder" not in self.modules:
+                continue
+            given = self.modules[f"{side}_encoder"].width
+            taken = self.modules[f"{side}_projection"].in_features
+            if given != taken:
+                raise PageError(
+                    f"The {side} encoder gives {given} values, its projection "
+                    f'takes {taken}: add --{side}_encoder="{{width: {given}}}"'
+                )
 
     def _check_terms(self, n_epochs):
         """Raises a PageError if an epoch would have nothing to learn from."""
@@ -383,7 +397,7 @@ class StyleBrain(sb.Brain):
             if not self.is_validated:
                 self.step, self.avg_train_loss = 0, 0.0
                 self._log(epoch, None)
-                self.checkpointer.save_and_keep_only({"epoch": epoch})
+                self._save({"epoch": epoch})
         elif stage == sb.Stage.VALID:
             rows = torch.cat([rows for rows, _ in self.seen])
             styles = [style for _, names in self.seen for style in names]
@@ -392,11 +406,27 @@ class StyleBrain(sb.Brain):
             # holds for all, lest they stop at different epochs.
             stats = ddp_broadcast(stats)
             self._log(epoch, stats)
-            self.checkpointer.save_and_keep_only(
-                {"epoch": epoch, "mAP": stats["mAP"]}, max_keys=["mAP"]
-            )
+            self._save({"epoch": epoch, "mAP": stats["mAP"]}, max_keys=["mAP"])
             if hasattr(self.hparams.epoch_counter, "update_metric"):
                 self.hparams.epoch_counter.update_metric(stats["mAP"])
+
+    def _save(self, meta, **keys):
+        """Saves the last checkpoint and keeps the best one.
+
+        It comes to its place once it is whole: a run killed while it was
+        written goes on from the one before.
+        """
+        saver, folder = self.checkpointer, self.checkpointer.checkpoints_dir
+        saver.checkpoints_dir = folder / "unfinished"
+        try:
+            name = f"epoch_{meta['epoch']}"
+            checkpoint = saver.save_checkpoint(meta, name=name)
+        finally:
+            saver.checkpoints_dir = folder
+        if checkpoint is not None:  # of the main process
+            checkpoint.path.rename(folder / checkpoint.path.name)
+        ddp_barrier()
+        saver.delete_checkpoints(**keys)
 
     def rank_clips(self, rows, styles):
         """Returns the mean average precision over the clips just seen.

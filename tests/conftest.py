@@ -5,7 +5,9 @@ Authors
 """
 
 import functools
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 # Before torch starts its threads: two cores that spin wait for each other
@@ -19,6 +21,8 @@ import soundfile
 import torch
 from tiny_backbones import make_tiny
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def pytest_sessionstart(session):
     """Small models gain nothing from a second thread."""
@@ -28,7 +32,7 @@ def pytest_sessionstart(session):
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real data, or a skip that says where to put it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("ESR_DATA", beside))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set ESR_DATA to its folder)")
@@ -51,6 +55,20 @@ def tiny_backbone(tmp_path_factory):
 def tiny_text_backbone(tiny_backbone):
     """A folder with a random BERT of width 32 and its word tokenizer."""
     return tiny_backbone("bert")
+
+
+def load_recipe(path):
+    """Returns a script of ``recipes/``, which is in no package, as a module.
+
+    Like a script that is run, it finds what lies beside it.
+    """
+    path = ROOT / "recipes" / path
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def tone(seconds, hertz, sample_rate=16000, level=0.3, seed=0):

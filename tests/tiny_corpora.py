@@ -6,6 +6,7 @@ Authors
 
 import re
 import wave
+import zlib
 
 import numpy as np
 import soundfile
@@ -18,6 +19,7 @@ ESD_SPLITS = {
     "test": (21, 35, 50),
     "train": (51, 200, 350),
 }
+RAVDESS_LABELS = "neu cal hap sad ang fea dis sur".split()
 IEMOCAP_LABELS = "ang hap exc sad fru fea sur dis neu xxx oth".split()
 EXPRESSO_LISTS = {
     "splits/train.txt": (
@@ -47,14 +49,24 @@ EXPRESSO_LISTS = {
     ),
 }
 EXPRESSO_LONG = "ex01-ex02_sad-sympathetic_001"
-# 0.4 s
-TONE = 0.1 * np.sin(np.arange(6400) * 0.1)
+# What a style sounds like, 150 Hz to 2.7 kHz, by its first three letters
+HERTZ = {
+    label: 150 * 1.3**i
+    for i, label in enumerate([*RAVDESS_LABELS, "exc", "fru", "xxx", "oth"])
+}
 
 
-def write_tone(path):
-    """Writes a short tone at 16 kHz; makes the folders above it."""
+def write_tone(path, label="neu"):
+    """Writes 0.4 s at 16 kHz of a style's height; makes the folders above.
+
+    No two names have the same tone, and the same name always has the same.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, TONE, 16000)
+    draw = np.random.default_rng(zlib.crc32(path.name.encode()))
+    hertz = HERTZ[label] * draw.uniform(0.97, 1.03)
+    time = np.arange(6400) / 16000
+    tone = draw.uniform(0.05, 0.2) * np.sin(2 * np.pi * hertz * time)
+    soundfile.write(path, tone + 0.001 * draw.standard_normal(6400), 16000)
 
 
 def esd_numbers(emotion, places=ESD_PLACES):
@@ -76,7 +88,7 @@ def write_esd(folder, speakers, is_split=False, places=ESD_PLACES):
                 path = folder / speaker / emotion
                 if is_split:
                     path = path / folder_of[split_of[place]]
-                write_tone(path / f"{name}.wav")
+                write_tone(path / f"{name}.wav", emotion[:3].lower())
                 lines.append(f"{name}\tSentence {place}.\t{emotion}\r\n")
         transcript = folder / speaker / f"{speaker}.txt"
         transcript.write_bytes("".join(lines).encode())
@@ -99,7 +111,8 @@ def write_iemocap(folder, sessions=range(1, 6)):
         (labels / "Categorical").mkdir(parents=True)
         text = {}
         for dialogue, name, label in iemocap_utterances(session):
-            write_tone(root / "sentences" / "wav" / dialogue / f"{name}.wav")
+            path = root / "sentences" / "wav" / dialogue / f"{name}.wav"
+            write_tone(path, label)
             text.setdefault(dialogue, []).append(
                 f"[6.2901 - 8.2357]\t{name}\t{label}\t"
                 "[2.5000, 3.0000, 1.6667]\n"
@@ -118,11 +131,11 @@ def write_iemocap(folder, sessions=range(1, 6)):
 def write_ravdess(folder, actors):
     """Writes two short tones of each emotion under the names of RAVDESS."""
     for actor in actors:
-        for emotion in range(1, 9):
+        for emotion, label in enumerate(RAVDESS_LABELS, start=1):
             for repetition in (1, 2):
                 name = f"03-01-{emotion:02d}-01-01-{repetition:02d}"
                 name = f"{name}-{actor:02d}.wav"
-                write_tone(folder / f"Actor_{actor:02d}" / name)
+                write_tone(folder / f"Actor_{actor:02d}" / name, label)
 
 
 def write_noise(path, seconds, channels=1, sample_rate=200):

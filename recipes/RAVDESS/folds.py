@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from statistics import mean, stdev
 
 from esr_lobes.errors import MendableError, one_line_errors
 from esr_lobes.files import write_text
+from esr_lobes.pages import flatten_page
 from esr_lobes.runs import RunFolder
 
 TRAIN = Path(__file__).with_name("train.py")
@@ -65,22 +65,10 @@ def command_of(page, options):
     FileNotFoundError
         If there is no such page.
     """
-    if not Path(page).is_file():
-        raise FileNotFoundError(f"There is no page at {page}.")
-    texts = [
-        *_texts(Path(page), Path(page).parent),
-        TRAIN.with_name("ravdess.yaml").read_text(encoding="utf-8"),
-    ]
-    digest = hashlib.sha256("".join(texts).encode())
+    corpus = TRAIN.with_name("ravdess.yaml")
+    flat = flatten_page(page, {"data_folder": ""}, corpus)
+    digest = hashlib.sha256(flat.encode())
     return {"page": digest.hexdigest(), "options": list(options)}
-
-
-def _texts(page, folder):
-    """Yields the text of a page, of its base and of the parts it includes."""
-    text = page.read_text(encoding="utf-8")
-    yield text
-    for name in re.findall(r"(?m)(?:!include:|^base: )([^\s{]+)", text):
-        yield from _texts(folder / name, folder)
 
 
 def is_finished(folder, command):

@@ -1,7 +1,5 @@
 """One training step, on as many processes as there are; for a test.
 
-    torchrun --nproc_per_node=2 one_step.py OUT BANK TEXT SPEECH ...
-
 Every process takes its share of the same seven clips and of their prompts,
 and the main one writes the loss and the gradients into the folder OUT. BANK
 holds one prompt a style, TEXT is the folder of a text backbone, each SPEECH
@@ -11,7 +9,7 @@ Authors
  * The esr_lobes contributors
 """
 
-import sys
+import os
 from pathlib import Path
 
 import speechbrain as sb
@@ -85,6 +83,20 @@ def main(out, bank, text, *speeches):
             save_file(result, Path(out) / f"{Path(speech).name}.safetensors")
 
 
+def join_and_step(rank, n_ranks, port, *arguments):
+    """Does as torchrun does for a process of a group, then :func:`main`."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(n_ranks),
+        "LOCAL_WORLD_SIZE": str(n_ranks),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+    }
+    main(*arguments)
+
+
 def step(brain):
     """Returns loss and gradients of a step with all terms."""
     brain.on_fit_start()
@@ -103,7 +115,3 @@ def step(brain):
         for key, parameter in distributed.bare(module).named_parameters()
         if parameter.grad is not None
     }
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

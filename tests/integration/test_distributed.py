@@ -4,58 +4,85 @@ Authors
  * The esr_lobes contributors
 """
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import one_step
 import pytest
+import speechbrain as sb
 import torch
 from safetensors.torch import load_file
 from tiny_corpora import write_esd
 
 from esr_lobes import EncoderRetriever
+from esr_lobes.distributed import join_processes
+from esr_lobes.errors import MendableError
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-TWO = (*TORCHRUN, "--nproc_per_node=2")
+N_EPOCHS = 3
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(),
+    reason="finds the processes that it started in /proc",
+)
 
 
-def start(*arguments, out=None):
-    """Starts a program with its children in a group of their own."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        stdout=out,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+class Program:
+    """A program and all the processes that it starts.
 
+    torchrun puts its workers into sessions of their own, and they outlive
+    it; but all of them inherit a mark.
+    """
 
-def finish(process, log):
-    """Waits for a program and shows what it said if it failed."""
-    try:
-        status = process.wait(timeout=240)
-    finally:
-        stop(process)
-    assert status == 0, log.read_text()[-4000:]
+    def __init__(self, log, *arguments):
+        self.log = Path(log)
+        mark = uuid.uuid4().hex
+        self.mark = f"ESR_LOBES_TEST={mark}".encode()
+        with open(log, "w", encoding="utf-8") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, arguments)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=os.environ
+                | {"OMP_NUM_THREADS": "1", "ESR_LOBES_TEST": mark},
+            )
 
+    def alive(self):
+        """Returns the ids of its processes that still run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if self.mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue  # it has ended, or is another user's
+        return found
 
-def stop(process):
-    """Kills a program and its children, wherever they are."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
+    def finish(self):
+        """Waits for its end and shows what it said if it failed."""
+        try:
+            status = self.process.wait(timeout=240)
+        finally:
+            self.stop()
+        assert status == 0, self.log.read_text()[-4000:]
 
-
-def run(log, *arguments):
-    with open(log, "w", encoding="utf-8") as out:
-        finish(start(*arguments, out=out), log)
+    def stop(self):
+        """Kills all its processes and waits until they are gone."""
+        deadline = time.monotonic() + 30
+        while alive := self.alive():
+            assert time.monotonic() < deadline, f"{alive} do not end"
+            for pid in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.poll()
+            time.sleep(0.02)
+        self.process.wait()
 
 
 def test_two_processes_have_the_loss_and_gradients_of_one(
@@ -72,7 +99,12 @@ def test_two_processes_have_the_loss_and_gradients_of_one(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     one_step.main(tmp_path / "one", *rest)
-    run(tmp_path / "log", *TWO, one_step.__file__, tmp_path / "two", *rest)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(
+        one_step.join_and_step, (2, port, tmp_path / "two", *rest), nprocs=2
+    )
     for encoder in (speech.name, "compact"):
         one, two = (
             load_file(tmp_path / name / f"{encoder}.safetensors")
@@ -112,35 +144,44 @@ def training(tmp_path_factory, tiny_backbone):
         f"--data_folder={corpus}",
         "--batch_size=4",
         "--embed_dim=16",
-        "--number_of_epochs=6",
+        f"--number_of_epochs={N_EPOCHS}",
+        "--num_workers=0",
         "--ema_decay=0.9",
         "--start_epochs={classification: 1, contrastive: 2, adversarial: 3}",
         f"--text_encoder={{width: 32, model: {{source: '{text}'}}}}",
         f"--speech_encoder={{width: 32, model: {{source: '{speech}', "
         "layerdrop: 0.5}}",
     )
-    return lambda folder: (*TWO, *options, f"--output_folder={folder}")
+    torchrun = "-m torch.distributed.run --standalone --nproc_per_node=2"
+    return lambda folder: (
+        *torchrun.split(),
+        *options,
+        f"--output_folder={folder}",
+    )
 
 
 def test_a_killed_training_on_two_processes_goes_on_to_the_same_numbers(
     training, tmp_path
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(tmp_path / "whole.txt", *training(whole))
+    Program(tmp_path / "whole.txt", *training(whole)).finish()
     lines = (whole / "train_log.txt").read_text().splitlines()
-    assert len(lines) == 6  # of one writer
+    assert len(lines) == N_EPOCHS  # of one writer
 
-    process = start(*training(broken), out=subprocess.DEVNULL)
+    program = Program(tmp_path / "broken.txt", *training(broken))
     log, deadline = broken / "train_log.txt", time.monotonic() + 240
     try:
-        while not log.exists() or not log.read_text().count("\n") >= 2:
-            assert process.poll() is None and time.monotonic() < deadline
+        while not log.exists() or log.read_text().count("\n") < N_EPOCHS - 1:
+            assert program.process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.01)
+        assert len(program.alive()) >= 3  # torchrun and two workers
     finally:
-        stop(process)
-    assert log.read_text().count("\n") < 6
+        program.stop()
+    assert not program.alive()
+    assert log.read_text().count("\n") < N_EPOCHS
     assert not (broken / "retriever").exists()
-    run(tmp_path / "resumed.txt", *training(broken))
+    Program(tmp_path / "resumed.txt", *training(broken)).finish()
     assert log.read_text().splitlines()[-1] == lines[-1]
 
     weights = [
@@ -154,16 +195,10 @@ def test_a_killed_training_on_two_processes_goes_on_to_the_same_numbers(
     assert (broken / "evaluation" / "test" / "report.json").exists()
 
 
-def test_more_processes_than_gpus_are_told_so(training, tmp_path):
+def test_more_processes_than_gpus_are_told_so(monkeypatch):
     n_gpus = torch.cuda.device_count()
-    arguments = list(training(tmp_path / "out"))
-    arguments[3] = f"--nproc_per_node={n_gpus + 1}"
-    arguments[arguments.index("--device=cpu")] = "--device=cuda"
-    log = tmp_path / "log.txt"
-    with open(log, "w", encoding="utf-8") as out:
-        process = start(*arguments, out=out)
-        try:
-            assert process.wait(timeout=240) != 0
-        finally:
-            stop(process)
-    assert f"There are {n_gpus} GPUs for {n_gpus + 1} proc" in log.read_text()
+    monkeypatch.setenv("LOCAL_RANK", str(n_gpus))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(n_gpus + 1))
+    message = f"There are {n_gpus} GPUs for {n_gpus + 1} processes"
+    with pytest.raises(MendableError, match=message):
+        join_processes(sb.RunOptions(device="cuda"))

@@ -4,7 +4,6 @@ Authors
  * The esr_lobes contributors
 """
 
-import importlib.util
 import logging
 import shutil
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import load_recipe
 from tiny_corpora import (
     ESD_EMOTIONS,
     ESD_SPLITS,
@@ -23,19 +23,7 @@ from tiny_corpora import (
 from esr_lobes import manifests, preparation
 from esr_lobes.audio import AudioError
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "ESD"
-
-
-def load_recipe():
-    """The preparation, which lies beside its recipe and in no package."""
-    path = RECIPE / "esd_prepare.py"
-    spec = importlib.util.spec_from_file_location("esd_prepare", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-esd = load_recipe()
+esd = load_recipe("ESD/esd_prepare.py")
 STYLES = {"angry", "happy", "neutral", "sad", "surprised"}
 
 

@@ -89,7 +89,7 @@ def test_banks_of_ones_own_are_printed(folds, tmp_path):
 def test_another_command_is_refused_before_any_training(folds, run, tmp_path):
     page = tmp_path / "page.yaml"
     (tmp_path / "part.yaml").write_text("a: 1\n")
-    page.write_text("part: !include:part.yaml {}\n")
+    page.write_text("name: x\nseed: 1\npart: !include:part.yaml {}\n")
     folder = tmp_path / "folds" / "fold2"
     finish(folder, train=0.6)
     command = folds.command_of(str(page), ["--seed=1"])

@@ -5,13 +5,13 @@ Authors
 """
 
 import csv
-import importlib.util
 import logging
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import load_recipe
 from tiny_corpora import (
     IEMOCAP_LABELS,
     iemocap_utterances,
@@ -21,19 +21,7 @@ from tiny_corpora import (
 
 from esr_lobes import manifests, preparation
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "IEMOCAP"
-
-
-def load_recipe():
-    """The preparation, which lies beside its recipe and in no package."""
-    path = RECIPE / "iemocap_prepare.py"
-    spec = importlib.util.spec_from_file_location("iemocap_prepare", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-iemocap = load_recipe()
+iemocap = load_recipe("IEMOCAP/iemocap_prepare.py")
 STYLE_OF = {
     "ang": "angry",
     "hap": "happy",

@@ -4,32 +4,19 @@ Authors
  * The esr_lobes contributors
 """
 
-import importlib.util
 import logging
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import load_recipe
 
 from esr_lobes import manifests, preparation
 from esr_lobes.audio import AudioError
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "RAVDESS"
-
-
-def load_recipe():
-    """The preparation, which lies beside its recipe and in no package."""
-    path = RECIPE / "ravdess_prepare.py"
-    spec = importlib.util.spec_from_file_location("ravdess_prepare", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare_ravdess = load_recipe().prepare_ravdess
+prepare_ravdess = load_recipe("RAVDESS/ravdess_prepare.py").prepare_ravdess
 STYLES = "angry calm disgusted fearful happy neutral sad surprised".split()
 
 

@@ -31,7 +31,7 @@ def make_samples(folder):
     write_esd(folder / "ESD", ["0011", "0012"])
     write_expresso(folder / "Expresso", sample_rate=8000)
     write_iemocap(folder / "IEMOCAP")
-    write_ravdess(folder / "RAVDESS", (1, 2, 3))
+    write_ravdess(folder / "RAVDESS", (1, 2, 3, 4))
     for kind in (*TEXTS, *SPEECH):
         make_tiny(kind, folder / kind)
 

@@ -6,6 +6,7 @@ Authors
 
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -69,12 +70,13 @@ def speech_modules():
 def retrieval(tiny_text_backbone):
     """A function from options to a Brain of two tiny towers."""
 
-    def make(folder=None, run_opts=None, **more):
+    def make(folder=None, run_opts=None, replaced=None, **more):
         modules = speech_modules() | {
             "text_encoder": TextEncoder(str(tiny_text_backbone)),
             "text_projection": Projection(32, 16),
             "discriminator": ModalityDiscriminator(16),
             "logit_scale": LogitScale(),
+            **(replaced or {}),
         }
         return brain_of(StyleRetrievalBrain, modules, folder, run_opts, more)
 
@@ -156,6 +158,14 @@ def test_a_weight_below_zero_is_no_weight(retrieval):
         retrieval(loss_weights=weights)
 
 
+def test_a_projection_of_another_width_than_its_encoder(retrieval):
+    """It came to light in the first batch, as shapes of matrices."""
+    with pytest.raises(PageError, match='32 val.*takes 24.*"{width: 32}"'):
+        retrieval(replaced={"speech_projection": Projection(24, 16)})
+    with pytest.raises(PageError, match="add --text_encoder="):
+        retrieval(replaced={"text_projection": Projection(24, 16)})
+
+
 def test_gradients_of_several_batches_are_averaged(tmp_path):
     """Two steps of two batches each, worked out beside it."""
     brain = classification(
@@ -200,6 +210,8 @@ def freeze_statistics(brain):
 
 class Frames(torch.nn.Module):
     """A speech encoder that a compiler is soon done with."""
+
+    width = 32
 
     def __init__(self):
         super().__init__()
@@ -276,6 +288,35 @@ def test_a_classifiers_scores_are_in_the_order_of_the_rows(tmp_path):
     assert "mAP" in report.numbers["systems"]["classifier"]["macro"]
     again = brain.score_clips(rows[::-1], batch_size=2)
     assert torch.allclose(again.flip(0), logits, atol=1e-4)
+
+
+def test_a_run_killed_while_it_saves_goes_on_from_the_epoch_before(tmp_path):
+    """What it had written of a checkpoint once made it refuse to go on."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    brain = classification(tmp_path)
+    hooks = brain.checkpointer.custom_save_hooks
+    brain.hparams.train_loggers.append(
+        SimpleNamespace(  # the second epoch is at its end
+            log_stats=lambda stats, **_: (
+                stats["epoch"] == 2 and hooks.update(classifier=killed)
+            )
+        )
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(brain, n_batches=2)
+    again = classification(tmp_path)
+    fit(again, n_batches=2)
+    (checkpoint,) = again.checkpointer.list_checkpoints()
+    assert checkpoint.meta["epoch"] == 2
+    assert again.optimizer_step == 4
+
+    whole = classification(tmp_path / "whole")
+    fit(whole, n_batches=2)
+    for key, value in whole.modules.state_dict().items():
+        assert torch.equal(value, again.modules.state_dict()[key]), key
 
 
 def test_the_discriminator_has_a_rate_of_its_own(retrieval):

@@ -409,6 +409,14 @@ def test_convolutions_of_no_speech_model(copied, name, value):
         HuggingFaceSpeech(copied)
 
 
+def test_settings_of_a_wrong_type(copied):
+    """transformers raises something of its own for these."""
+    path = copied / "config.json"
+    wrong = {"conv_stride": [5, 4, True]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    refused(copied, "download it again")
+
+
 def test_a_model_of_another_kind(tiny_backbone, copied):
     with pytest.raises(WeightsError, match="'bert'; this encoder is for"):
         HuggingFaceSpeech(tiny_backbone("bert"))

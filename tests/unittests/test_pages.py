@@ -4,9 +4,11 @@ Authors
  * The esr_lobes contributors
 """
 
+import math
+
 import pytest
 
-from esr_lobes.pages import PageError, load_page
+from esr_lobes.pages import PageError, flatten_page, load_page
 
 PAGE = """
 seed: 1
@@ -15,6 +17,8 @@ weights: {style: 0.5, contrast: 1.0}
 data_folder: here
 is_fast: False
 actors: [1]
+rate: !name:math.sqrt
+chain: !new:collections.Counter [[1, 2]]
 recipe: !include:parts/recipe.yaml
     encoder: !include:parts/encoder.yaml {}
     lr: !ref <lr>
@@ -82,6 +86,9 @@ def test_overrides_reach_into_parts(page, overrides):
         ("weights: !ref <seed>", "weights", 1),
         ("data_folder: 2024", "data_folder", 2024),
         ("weights: !new:collections.Counter {a: 2}", "weights", {"a": 2}),
+        ("rate: null", "rate", None),
+        ("rate: !name:math.exp", "rate", math.exp),
+        ("chain: !new:collections.Counter {b: 1}", "chain", {"b": 1}),
     ],
 )
 def test_null_and_tags_may_stand_for_anything(page, overrides, key, expected):
@@ -132,6 +139,9 @@ def test_the_flat_page_loads_alone(page, tmp_path):
         ("recipe: !include:parts/recipe.yaml [1]", "takes keys and values"),
         ("recipe: !include:parts/recipe.yaml", "recipe.yaml needs encoder, lr"),
         ("recipe: {width: -1}", "page.yaml: .*negative dimension"),
+        ("rate: {warmup: 0.2}", "rate is !name:math.sqrt, .*not keys and val"),
+        ("rate: 3", "rate is !name:math.sqrt, .*'!new:package.Class"),
+        ("chain: [1]", "chain is !new:collections.Counter, .*not a list"),
     ],
 )
 def test_misspelt_and_unfit_overrides_are_refused(page, overrides, message):
@@ -173,6 +183,35 @@ def test_a_recipe_lays_its_keys_over_the_page(page, tmp_path):
     assert list(hparams["actors"]) == [3]
     with pytest.raises(PageError, match="no key 'actor'"):
         load_page(page, "actor: [3]", corpus)
+    for key in ("base", "variant"):  # it would be read by nobody
+        corpus.write_text(f"{key}: page.yaml\n")
+        with pytest.raises(PageError, match=f"corpus.yaml .* no '{key}'"):
+            load_page(page, corpus=corpus)
+
+
+def test_a_page_is_flat_without_being_built(page):
+    page.write_text(page.read_text() + "x: !new:fractions.Fraction [1, 0]\n")
+    flat = flatten_page(page, "lr: 0.3")
+    assert "!include" not in flat and "lr: 0.3" in flat
+    with pytest.raises(PageError, match="page.yaml: Fraction"):
+        load_page(page, "lr: 0.3")
+
+
+def test_an_alias_keeps_its_values(page):
+    """It once changed along with the mapping whose values it had."""
+    text = "x: &d {a: 1, b: {c: 2}}\ny: *d\nz: {<<: *d, e: 3}\n"
+    page.write_text(text)
+    hparams, _ = load_page(page, "x: {a: 5, b: {c: 6}}\nz: {e: 4}")
+    assert hparams["x"] == {"a": 5, "b": {"c": 6}}
+    assert hparams["y"] == {"a": 1, "b": {"c": 2}}
+    assert hparams["z"] == {"a": 1, "b": {"c": 2}, "e": 4}
+
+
+@pytest.mark.parametrize("other", ["!ref <x>", "*d"])
+def test_an_object_named_twice_stays_one(page, other):
+    page.write_text(f"x: &d !new:collections.Counter {{a: 1}}\ny: {other}\n")
+    hparams, _ = load_page(page, "x: {a: 5}")
+    assert hparams["x"] is hparams["y"] and hparams["x"]["a"] == 5
 
 
 def test_missing_empty_and_broken_pages(tmp_path):
@@ -249,6 +288,17 @@ def test_a_base_that_is_not_there_is_named(leaf):
         load_page(leaf)
 
 
+def test_a_base_that_leads_back_to_itself_is_named(leaf):
+    middle = leaf.parent / "bases" / "middle.yaml"
+    middle.write_text("base: leaf.yaml\n")
+    names = "leaf.yaml -> middle.yaml -> leaf.yaml"
+    with pytest.raises(PageError, match=names):
+        load_page(leaf)
+    middle.write_text("base: bases/../bases/middle.yaml\n")
+    with pytest.raises(PageError, match=": .*middle.yaml -> middle.yaml$"):
+        load_page(leaf)
+
+
 def test_an_open_place_of_the_base_is_asked_for(leaf):
     leaf.write_text(LEAF.replace("name: leaf\n", ""))
     with pytest.raises(PageError, match="--name VALUE"):
@@ -262,6 +312,28 @@ def test_variants_lie_between_page_and_command_line(leaf):
     hparams, _ = load_page(leaf, "variant: slow\nlr: 3")
     assert hparams["lr"] == 3
     assert "variant" not in hparams
+    hparams, _ = load_page(leaf, "variant: slow\nname: mine")
+    assert hparams["name"] == "mine" and hparams["lr"] == 0.01
+
+
+@pytest.mark.parametrize(
+    "variant, message",
+    [
+        ("slow+slow", "variant 'slow' is asked for twice"),
+        ("[slow, no_style]", "several as a.b, not .*slow"),
+        ("{slow: 1}", "variant is one name, or several"),
+    ],
+)
+def test_variants_are_distinct_names(leaf, variant, message):
+    with pytest.raises(PageError, match=message):
+        load_page(leaf, f"variant: {variant}")
+
+
+@pytest.mark.parametrize("name", ["", "name: !PLACEHOLDER\n"])
+def test_a_variant_needs_a_page_with_a_name(leaf, name):
+    leaf.write_text(name + "lr: 1.0\n")
+    with pytest.raises(PageError, match="leaf.yaml has no name"):
+        load_page(leaf, "variant: slow")
 
 
 def test_a_variant_that_is_not_there_is_named(leaf):
