@@ -48,6 +48,7 @@ def join_processes(run_opts):
 
     Example
     -------
+    >>> from speechbrain.utils.run_opts import RunOptions
     >>> join_processes(RunOptions(device="cpu")).device
     'cpu'
     """
