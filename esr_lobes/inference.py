@@ -8,7 +8,9 @@ Authors
  * The esr_lobes contributors
 """
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch.nn.functional import normalize
 
 from esr_lobes.batches import as_batch
 from esr_lobes.embedding import FileEmbedder
-from esr_lobes.index import SearchIndex
+from esr_lobes.index import MemoryIndex
 from esr_lobes.opening import (
     WEIGHTS,
     build,
@@ -29,9 +31,11 @@ from esr_lobes.opening import (
     with_folder,
 )
 from esr_lobes.safety import check_page
-from esr_lobes.weights import fill, load_weights
+from esr_lobes.weights import fill, fingerprint, load_weights
 
 TEXT_BATCH = 64
+# Numbers that change an embedding; how files are cut does not.
+IDENTIFYING = ("sample_rate", "embedding_size")
 
 
 class EncoderRetriever(FileEmbedder, Pretrained):
@@ -39,7 +43,7 @@ class EncoderRetriever(FileEmbedder, Pretrained):
 
     Embeddings are unit-length rows: their inner product is the score.
     ``index`` holds what was embedded from files, ``skipped`` lists what
-    could not be.
+    could not be; ``source`` is the folder or hub id it was opened from.
 
     Arguments
     ---------
@@ -82,7 +86,8 @@ class EncoderRetriever(FileEmbedder, Pretrained):
         check_numbers(hparams or {})
         super().__init__(modules, hparams, run_opts, freeze_params)
         self._check_widths()
-        self.index = SearchIndex(self.hparams.embedding_size)
+        self.source = None
+        self.index = MemoryIndex(self.hparams.embedding_size)
         self.skipped = []
 
     @classmethod
@@ -196,9 +201,23 @@ class EncoderRetriever(FileEmbedder, Pretrained):
         modules = hparams.get("modules")
         cls._check_modules(modules)
         fill(modules, load_weights(folder / WEIGHTS), folder / WEIGHTS)
-        return cls(modules=modules, hparams=hparams, **kwargs)
+        retriever = cls(modules=modules, hparams=hparams, **kwargs)
+        is_folder = Path(source).expanduser().is_dir()
+        retriever.source = str(folder) if is_folder else os.fspath(source)
+        return retriever
 
     # Encoding
+
+    def fingerprint(self):
+        """Returns what tells this model from others: weights and numbers.
+
+        Returns
+        -------
+        str
+            Thirty-two hexadecimal digits, equal for equal weights.
+        """
+        numbers = {key: self.hparams.__dict__[key] for key in IDENTIFYING}
+        return fingerprint(self.mods, numbers)
 
     @torch.no_grad()
     def encode_text(self, texts):

@@ -4,6 +4,8 @@ Authors
  * The esr_lobes contributors
 """
 
+import hashlib
+import json
 import os
 import pickle
 import re
@@ -221,3 +223,36 @@ def fill(modules, weights, path):
             if key.startswith(f"{name}.")
         }
         module.load_state_dict(own)
+
+
+def fingerprint(modules, numbers):
+    """Returns what tells one model's embeddings from another's.
+
+    Arguments
+    ---------
+    modules : torch.nn.Module
+        Parameters and buffers count, by name, shape, type and value.
+    numbers : dict
+        What else changes an embedding; JSON can hold it.
+
+    Returns
+    -------
+    str
+        Thirty-two hexadecimal digits.
+
+    Example
+    -------
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> before = fingerprint(layer, {})
+    >>> torch.nn.init.constant_(layer.bias, 7.0)[0].item()
+    7.0
+    >>> fingerprint(layer, {}) == before
+    False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(numbers, sort_keys=True).encode())
+    for name, value in sorted(modules.state_dict().items()):
+        digest.update(f"\0{name} {value.dtype} {list(value.shape)}\0".encode())
+        value = value.detach().cpu().contiguous()
+        digest.update(value.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,64 +1,26 @@
-"""Vectors of segments, and those nearest to a query.
+"""A few thousand vectors in memory, searched exactly.
 
 Authors
  * The esr_lobes contributors
 """
 
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
+
+from esr_lobes.index.segments import Hit
 
 # Vectors that are scored at once, in double precision: 65536 x 512 x 8 bytes.
 BLOCK = 65536
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Where in which file something is said.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    start : float
-        First second.
-    stop : float
-        Second behind the last.
-    channel : int, optional
-        Which channel; None for the mix of all.
-    """
-
-    path: str
-    start: float
-    stop: float
-    channel: int | None = None
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One answer to a query.
-
-    Arguments
-    ---------
-    segment : Segment
-        What was found.
-    score : float
-        Inner product with the query.
-    rank : int
-        0 for the best.
-    """
-
-    segment: Segment
-    score: float
-    rank: int
-
-
-class SearchIndex:
+class MemoryIndex:
     """Exact search by inner product among unit-length vectors.
 
-    Equal vectors get equal scores wherever they stand, and equal scores are
-    ranked in the order in which the segments were added.
+    For what was embedded in this process; the index on disk is a
+    :class:`esr_lobes.index.search.SearchIndex`. Equal vectors get equal
+    scores wherever they stand, and equal scores are ranked in the order in
+    which the segments were added.
 
     Arguments
     ---------
@@ -67,7 +29,8 @@ class SearchIndex:
 
     Example
     -------
-    >>> index = SearchIndex(2)
+    >>> from esr_lobes.index import Segment
+    >>> index = MemoryIndex(2)
     >>> segments = [Segment("a", 0, 1), Segment("b", 0, 1)]
     >>> index.add([[1, 0], [0.6, 0.8]], segments)
     >>> [(hit.segment.path, hit.score) for hit in index.search([0.0, 1.0])]

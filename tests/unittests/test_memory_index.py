@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from esr_lobes import index as index_module
-from esr_lobes.index import Hit, SearchIndex, Segment
+from esr_lobes.index import Hit, MemoryIndex, Segment
+from esr_lobes.index import memory as index_module
 
 
 def segments(n, name="clip"):
@@ -26,7 +26,7 @@ def paths(hits):
 
 
 def test_ranking_by_hand():
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     index.add([[1, 0], [0, 1], [0.6, 0.8]], segments(3))
     hits = index.search([0.0, 1.0])
     assert paths(hits) == ["clip1", "clip2", "clip0"]
@@ -36,7 +36,7 @@ def test_ranking_by_hand():
 
 
 def test_k_and_threshold():
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     index.add([[1, 0], [0, 1], [0.6, 0.8]], segments(3))
     assert paths(index.search([0, 1], k=1)) == ["clip1"]
     assert len(index.search([0, 1], k=100)) == 3
@@ -52,7 +52,7 @@ def test_k_and_threshold():
 
 
 def test_mean_of_queries_scores_by_the_mean_of_cosines():
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     index.add([[1, 0]], segments(1))
     (hit,) = index.search(np.mean([[1, 0], [0, 1]], axis=0))
     assert hit.score == 0.5
@@ -62,7 +62,7 @@ def test_mean_of_queries_scores_by_the_mean_of_cosines():
 def test_equal_to_a_slow_search(k, monkeypatch):
     monkeypatch.setattr(index_module, "BLOCK", 64)
     vectors, queries = unit_rows(150, 8), unit_rows(5, 8, seed=1)
-    index = SearchIndex(8)
+    index = MemoryIndex(8)
     for i in range(0, 150, 37):  # in portions, so that it grows
         index.add(vectors[i : i + 37], segments(150)[i : i + 37])
     many = index.search(torch.from_numpy(queries), k=k)
@@ -83,7 +83,7 @@ def test_equal_to_a_slow_search(k, monkeypatch):
 def test_ties_are_ranked_in_the_order_of_adding():
     """Also where the cut at k goes through them."""
     row = unit_rows(1, 33)
-    index = SearchIndex(33)
+    index = MemoryIndex(33)
     index.add(np.repeat(row, 101, axis=0), segments(101))
     for k in 1, 7, 100, 101, 500:
         expected = [f"clip{i}" for i in range(min(k, 101))]
@@ -91,7 +91,7 @@ def test_ties_are_ranked_in_the_order_of_adding():
 
 
 def test_a_segment_added_again_gets_the_new_vector():
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     index.add([[1, 0], [0, 1]], segments(2))
     index.add([[0, 1], [1, 0]], [segments(1)[0], Segment("clip0", 1.0, 2.0)])
     assert len(index) == 3
@@ -100,7 +100,7 @@ def test_a_segment_added_again_gets_the_new_vector():
 
 
 def test_empty_index():
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     assert len(index) == 0
     assert index.search([0.0, 1.0]) == []
     assert index.search([[0.0, 1.0], [1.0, 0.0]]) == [[], []]
@@ -121,7 +121,7 @@ def test_empty_index():
     ],
 )
 def test_bad_vectors_are_refused_whole(vectors, n, message):
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     with pytest.raises(ValueError, match=message):
         index.add(vectors, segments(n))
     assert len(index) == 0
@@ -137,7 +137,7 @@ def test_bad_vectors_are_refused_whole(vectors, n, message):
     ],
 )
 def test_bad_queries(query, message):
-    index = SearchIndex(2)
+    index = MemoryIndex(2)
     index.add([[1, 0]], segments(1))
     with pytest.raises(ValueError, match=message):
         index.search(query)
@@ -145,4 +145,4 @@ def test_bad_queries(query, message):
 
 def test_dimension_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
-        SearchIndex(0)
+        MemoryIndex(0)
