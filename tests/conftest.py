@@ -20,6 +20,7 @@ import pytest
 import soundfile
 import torch
 from tiny_backbones import make_tiny
+from tiny_retriever import make_tiny_retriever
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +56,13 @@ def tiny_backbone(tmp_path_factory):
 def tiny_text_backbone(tiny_backbone):
     """A folder with a random BERT of width 32 and its word tokenizer."""
     return tiny_backbone("bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_retriever(tmp_path_factory, tiny_text_backbone):
+    """The folder of a retriever with random weights, embeddings of 16."""
+    folder = tmp_path_factory.mktemp("exported") / "retriever"
+    return make_tiny_retriever(folder, tiny_text_backbone)
 
 
 def load_recipe(path):

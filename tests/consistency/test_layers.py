@@ -32,10 +32,13 @@ LAYERS = [
         "opening",
         "embedding",
         "corpora",
+        "indexing",
     },
-    {"reports", "evaluation", "inference", "brain", "export"}
+    {"searching", "highlights"}
+    | {"reports", "evaluation", "inference", "brain", "export"}
     | {"published", "results", "style_brain", "tables"},
     {"training", "importing"},
+    {"app"},
     {"commands", "cli"},
 ]
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
