@@ -14,7 +14,7 @@ TENSORBOARD = ["tensorboard>=2.15"]
 DEMO = MINILM + ["espeakng-loader>=0.2.4"]
 APP = ["gradio>=6.0"]
 MILVUS = ["milvus-lite>=3.2", "pymilvus>=3.0"]
-SCALE = MILVUS + ["ray[data]>=2.51"]
+SCALE = MILVUS + ["ray[data]>=2.51,<2.64"]
 DEV = (
     DEMO
     + TENSORBOARD
@@ -34,15 +34,15 @@ DEV = (
 setup(
     name="esr_lobes",
     version=VERSION,
-    description="Search speech by how it is spoken, with SpeechBrain",
+    description="Search speech by how it is spoken and what it says",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["esr_lobes", "esr_lobes.*"]),
-    package_data={"esr_lobes": ["data/*.yaml"]},
+    package_data={"esr_lobes": ["data/*.yaml", "app/*.css", "app/*.js"]},
     python_requires=">=3.10",
     install_requires=[
-        "faiss-cpu>=1.9",
+        "faiss-cpu>=1.11",
         "filelock>=3.12",
         "huggingface_hub>=0.34",
         "hyperpyyaml>=1.2.2",

@@ -16,7 +16,13 @@ from pathlib import Path
 from esr_lobes.files import write_text
 
 HERE = Path(__file__).parent
-SCRIPTS = ("training.py", "style_towers.py", "trials.py")
+SCRIPTS = (
+    "training.py",
+    "style_towers.py",
+    "trials.py",
+    "indexing.py",
+    "searching.py",
+)
 HEAD = """# Benchmarks
 
 Ratios of two ways, measured in one run by `make benchmark` on {day}

@@ -42,8 +42,7 @@ times are rounded, and so are the lengths that some encoders note."""
 BLOCK_FRAMES = 1 << 16
 
 # An MP3 frame leans on the ones before it: for up to a second after a seek
-# the decoder gives garbage. soundfile seeks after every read, too, so the
-# run-up and the segment must come from one and the same read.
+# the decoder gives garbage.
 _RUN_UP_SECONDS = {"MP3": 1.0}
 
 ADVICE = {
@@ -55,6 +54,8 @@ ADVICE = {
     "truncated": "fetch or export it again, or correct the times asked for",
     "too short": "leave it out or lower min_seconds",
     "silent": "leave it out, or lower silence_db if it is only very quiet",
+    "no voice": "if somebody speaks in it, or to find it all the same, cut it "
+    "in windows (--cut windows)",
     "not finite": "export it again without NaN or infinite samples",
     "no such channel": "channels count from 0; leave it empty to mix them",
 }
@@ -112,6 +113,19 @@ class AudioInfo:
     seconds: float
 
 
+class _Onward(soundfile.SoundFile):
+    """A file that stays where reading has brought it.
+
+    soundfile seeks after every read to where it already is, after which the
+    next frame of an MP3 may lack what it leans on. It leaves that out where
+    it must not seek.
+    """
+
+    def seekable(self):
+        """Says no; `seek` works nevertheless."""
+        return False
+
+
 @contextmanager
 def _opened(path):
     """Gives the open file; turns every failure to read into AudioError."""
@@ -128,7 +142,7 @@ def _opened(path):
         # libsndfile could open it, but no manifest or report could name it
         raise AudioError(path, "odd name", repr(os.fsencode(path))) from error
     try:
-        file = soundfile.SoundFile(path)
+        file = _Onward(path)
     except (soundfile.SoundFileError, TypeError) as error:
         # TypeError: a suffix that means headerless data (.raw)
         raise AudioError(path, "corrupt", _words(error)) from error
@@ -356,7 +370,88 @@ def check(path, min_seconds=0.1, silence_db=-60.0):
     >>> check(path).seconds
     0.5
     """
-    with _opened(path) as file:
+    stream = AudioStream(path, min_seconds, silence_db)
+    for _ in stream.blocks():
+        pass
+    return stream.info
+
+
+class AudioStream:
+    """A whole file, decoded bit by bit and checked on the way.
+
+    Memory does not grow with the length of the file. What `check` would
+    turn down raises the same error, at the latest behind the last bit.
+    ``info`` has the `AudioInfo` then.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+    min_seconds, silence_db : float
+        As for `check`.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmp_path") / "tone.wav")
+    >>> soundfile.write(path, np.eye(1, 48000)[0], 48000)
+    >>> stream = AudioStream(path)
+    >>> sum(wave.shape[1] for wave in stream.waves())
+    16000
+    >>> stream.info.seconds
+    1.0
+    """
+
+    def __init__(self, path, min_seconds=0.1, silence_db=-60.0):
+        self.path = path
+        self.info = None
+        self._min_seconds = min_seconds
+        self._silence_db = silence_db
+
+    def blocks(self):
+        """Yields what is in the file, at its own rate.
+
+        Yields
+        ------
+        numpy.ndarray
+            Float32 of shape [time, channel].
+        """
+        with _opened(self.path) as file:
+            yield from self._checked_blocks(file)
+
+    def waves(self, split=False, sample_rate=SAMPLE_RATE):
+        """Yields what is in the file, as `read` would give it.
+
+        Arguments
+        ---------
+        split : bool
+            Whether to keep the channels apart; else they are mixed.
+        sample_rate : int
+            Rate of what is yielded, in Hz.
+
+        Yields
+        ------
+        numpy.ndarray
+            Float32 of shape [channel, time].
+        """
+        with _opened(self.path) as file:
+            n_channels = file.channels if split else 1
+            resampler = None
+            if file.samplerate != sample_rate:
+                resampler = soxr.ResampleStream(
+                    file.samplerate, sample_rate, n_channels, quality="HQ"
+                )
+            for wave in self._checked_blocks(file):
+                if not split:
+                    wave = wave.mean(axis=1, keepdims=True)
+                if resampler:
+                    wave = resampler.resample_chunk(wave)
+                yield wave.T
+            if resampler:
+                rest = np.zeros((0, n_channels), dtype=np.float32)
+                yield resampler.resample_chunk(rest, last=True).T
+
+    def _checked_blocks(self, file):
+        """Yields what is in an open file; see `blocks`."""
         frames, rate = 0, file.samplerate
         low = np.full(file.channels, np.inf, dtype=np.float32)
         high = -low
@@ -369,22 +464,30 @@ def check(path, min_seconds=0.1, silence_db=-60.0):
             high = np.maximum(high, block.max(axis=0))
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 detail = f"before {frames / rate:.3f} s"
-                raise AudioError(path, "not finite", detail)
-        info = _info(path, file, frames)
-        promised = _promised_seconds(file)
-    if frames == 0:
-        raise AudioError(path, "empty", "no samples")
-    if promised - info.seconds > END_TOLERANCE:
-        detail = f"{info.seconds:.3f} s of {promised:.3f} s are there"
-        raise AudioError(path, "truncated", detail)
-    if info.seconds < min_seconds:
-        detail = f"{info.seconds:.3f} s, at least {min_seconds:.3f} s wanted"
-        raise AudioError(path, "too short", detail)
-    peak = float((high - low).max()) / 2
-    if peak < 10 ** (silence_db / 20):
-        detail = f"20 * log10({peak:.1e}) < {silence_db:.0f} dB"
-        raise AudioError(path, "silent", detail)
-    return info
+                raise AudioError(self.path, "not finite", detail)
+            yield block
+        info = _info(self.path, file, frames)
+        self._judge(
+            info, _promised_seconds(file), float((high - low).max()) / 2
+        )
+        self.info = info
+
+    def _judge(self, info, promised, peak):
+        """Raises what only the end of a file can tell."""
+        if info.seconds == 0:
+            raise AudioError(self.path, "empty", "no samples")
+        if promised - info.seconds > END_TOLERANCE:
+            detail = f"{info.seconds:.3f} s of {promised:.3f} s are there"
+            raise AudioError(self.path, "truncated", detail)
+        if info.seconds < self._min_seconds:
+            detail = (
+                f"{info.seconds:.3f} s, at least {self._min_seconds:.3f} s "
+                "wanted"
+            )
+            raise AudioError(self.path, "too short", detail)
+        if peak < 10 ** (self._silence_db / 20):
+            detail = f"20 * log10({peak:.1e}) < {self._silence_db:.0f} dB"
+            raise AudioError(self.path, "silent", detail)
 
 
 def find_audio(sources):

@@ -5,6 +5,11 @@ Authors
 """
 
 import argparse
+import os
+
+# Before torch and FAISS start their threads: on few cores, threads that spin
+# while they wait for each other take the time of those that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from esr_lobes import __version__, commands
 from esr_lobes.errors import one_line_errors
@@ -19,7 +24,8 @@ def main(argv=None):
         Without the program's name; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="esr", description="Search speech by how it is spoken."
+        prog="esr",
+        description="Search speech by how it is spoken and what it says.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(title="commands", required=True)

@@ -348,6 +348,56 @@ class EncoderRetriever(FileEmbedder, Pretrained):
             query = query.mean(dim=0)
         return self.index.search(query, k, threshold)
 
+    # An index on disk
+
+    def build_index(self, audio, out, space="style", **options):
+        """Makes or brings up to date an index on disk, as ``esr index`` does.
+
+        Arguments
+        ---------
+        audio : str or list of str
+            Files, and folders for all audio in them.
+        out : str
+            Folder of the index.
+        space : str
+            What this retriever hears: ``style`` or ``content``.
+        **options : dict
+            See :func:`esr_lobes.indexing.build.build_index`.
+
+        Returns
+        -------
+        SearchIndex
+            Open, with this retriever to ask it in words.
+        """
+        from esr_lobes.indexing.build import build_index
+
+        build_index(audio, out, {space: self}, **options)
+        return self.open_index(out, space)
+
+    def open_index(self, folder, space="style"):
+        """Returns an index on disk that this retriever has built.
+
+        Arguments
+        ---------
+        folder : str
+            Of the index.
+        space : str
+            Which of its vectors this retriever made.
+
+        Returns
+        -------
+        SearchIndex
+            Ready to be asked in words.
+
+        Raises
+        ------
+        ModelMismatchError
+            If it was built with another model.
+        """
+        from esr_lobes.index.search import SearchIndex
+
+        return SearchIndex.open(folder, {space: self})
+
 
 def _as_texts(texts):
     """Returns a list of texts with something in each."""

@@ -7,6 +7,26 @@ Authors
  * The esr_lobes contributors
 """
 
-from esr_lobes.commands import evaluate, figures, import_checkpoint, tables
+from esr_lobes.commands import (
+    app,
+    evaluate,
+    figures,
+    import_checkpoint,
+    index,
+    optimize,
+    publish,
+    search,
+    tables,
+)
 
-ALL = (evaluate, tables, figures, import_checkpoint)
+ALL = (
+    index,
+    search,
+    app,
+    optimize,
+    publish,
+    evaluate,
+    tables,
+    figures,
+    import_checkpoint,
+)
