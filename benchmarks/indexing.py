@@ -33,6 +33,11 @@ from esr_lobes.indexing.build import build_index
 from esr_lobes.indexing.cutting import Cutting
 from esr_lobes.indexing.engines import local_engine
 from esr_lobes.indexing.plan import make_units, read_digests
+from esr_lobes.indexing.voice_activity import (
+    MIN_SILENCE_MS,
+    MIN_VOICE_MS,
+    PAD_MS,
+)
 from esr_lobes.indexing.worker import Worker
 from esr_lobes.reports import markdown_table
 from esr_lobes.synthesis import STYLES, Synthesizer
@@ -43,7 +48,7 @@ SENTENCES = (
     "We have looked everywhere, and it is simply not there.",
     "Put it on the table next to the window, please.",
 )
-VOICES = ("en-us+m3", "en-gb+f2", "en-us+f4", "en+m7")
+VOICES = ("en-us+m3", "en-us+f2", "en-gb-scotland+m5", "en+m4")
 EMBEDDING = 256
 STAGES = ("decode", "voice", "encode")
 
@@ -114,7 +119,13 @@ def plain_loop(paths, retriever, cutting):
         wave = soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE)
         wave = torch.from_numpy(np.ascontiguousarray(wave))
         for span in get_speech_timestamps(
-            wave, model, max_speech_duration_s=cutting.max_seconds
+            wave,
+            model,
+            threshold=cutting.threshold,
+            max_speech_duration_s=cutting.max_seconds,
+            min_speech_duration_ms=MIN_VOICE_MS,
+            min_silence_duration_ms=MIN_SILENCE_MS,
+            speech_pad_ms=PAD_MS,
         ):
             retriever.encode_batch(wave[span["start"] : span["end"]])
             n_segments += 1

@@ -79,6 +79,21 @@ def naming_damage(what, source):
         raise broken(what, source, first_line(error)) from error
 
 
+@contextlib.contextmanager
+def _no_bar_for(source):
+    """Lets a folder load without a bar: it takes no time to speak of."""
+    from transformers.utils import logging
+
+    is_shown = logging.is_progress_bar_enabled()
+    if Path(source).is_dir():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if is_shown:
+            logging.enable_progress_bar()
+
+
 def load_whole(auto_class, what, source, unused=(), **options):
     """Returns a model that has all its weights from its checkpoint.
 
@@ -112,7 +127,7 @@ def load_whole(auto_class, what, source, unused=(), **options):
         If a weight is missing, of another shape or not finite, or the files
         are damaged.
     """
-    with naming_damage(what, source):
+    with naming_damage(what, source), _no_bar_for(source):
         model, report = auto_class.from_pretrained(
             source,
             dtype=torch.float32,

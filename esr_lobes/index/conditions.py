@@ -86,7 +86,10 @@ class Reader:
         try:
             # In brackets a condition may go over several lines.
             code = f"({_QUOTED.sub(self._hide, text)}\n)"
-            return self._tree(ast.parse(code, mode="eval").body)
+            body = ast.parse(code, mode="eval").body
+            if (body.lineno, body.col_offset) == (1, 0):
+                raise ValueError("it closes a bracket that it did not open")
+            return self._tree(body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, FilterError):
                 raise

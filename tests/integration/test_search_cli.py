@@ -210,7 +210,7 @@ def test_a_model_that_was_moved(esr, corpus, tiny_retriever, tmp_path):
         (["flat", "--threshold", "nan"], "threshold is a number"),
         (["flat", "--source", "style=none"], "no longer|not at none"),
         (["flat", "--source", "text=none"], "no space 'text', but: style"),
-        (["flat", "--source", "a", "--source", "b"], "which is which"),
+        (["flat", "--source", "a", "--source", "b"], "the name of its space"),
         (["flat", "--device", "cuda:77"], "--device cuda:77 cannot be used"),
         (["flat", "--export", "full"], "full is there and no empty folder"),
         (["flat", "--labels", "full"], "full is there and no empty folder"),

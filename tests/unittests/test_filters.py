@@ -206,6 +206,7 @@ def test_columns_of_any_name_and_kind():
         ("level == 1e999", "inf is too large"),
         ("level == float('nan')", "is no number and no text"),
         ("actor == 1; import os", "cannot read"),
+        ("actor > 1) or (actor > 0", "cannot read"),
         ("__import__('os').system('true') == 1", "1 is no column"),
         ("(lambda: 1)()", "is no comparison"),
         ("[actor for actor in id]", "is no comparison"),
