@@ -140,14 +140,15 @@ def measure(folder, n_rows, way):
             )
     else:
         vectors = np.concatenate(list(made_up.blocks()))
-        opened = float("nan")
+        opened = None
         search = {"numpy": numpy_search, "semantic_search": semantic_search}[
             way
         ](vectors)
     one = timed(search, queries)
     many = timed(search, batches, least=0.0) / BATCH
     own, mapped = memory()
-    cells = [f"{opened:.2f}", *(f"{x:.2f}" for x in (*one, *many))]
+    cells = ["" if opened is None else f"{opened:.2f}"]
+    cells += [*(f"{x:.2f}" for x in (*one, *many))]
     cells += [f"{own + mapped - before:.0f}", f"{mapped:.0f}"]
     print("|".join(cells))
 
