@@ -39,6 +39,10 @@ END_TOLERANCE = 0.05
 """Seconds a segment (or a header) may reach beyond the decoded end; written
 times are rounded, and so are the lengths that some encoders note."""
 
+LOUDEST = 1e10
+"""Where samples stop being sound: full scale is 1, or 32768 in files that
+mean integers. Far above, a sum of squares overflows."""
+
 BLOCK_FRAMES = 1 << 16
 
 # An MP3 frame leans on the ones before it: for up to a second after a seek
@@ -47,6 +51,7 @@ _RUN_UP_SECONDS = {"MP3": 1.0}
 
 ADVICE = {
     "missing": "check the path",
+    "changed": "run the same command again when nobody writes to it",
     "odd name": "rename it in UTF-8",
     "empty": "remove it or fetch it again",
     "corrupt": "fetch it again or convert it to WAV or FLAC "
@@ -56,7 +61,7 @@ ADVICE = {
     "silent": "leave it out, or lower silence_db if it is only very quiet",
     "no voice": "if somebody speaks in it, or to find it all the same, cut it "
     "in windows (--cut windows)",
-    "not finite": "export it again without NaN or infinite samples",
+    "not finite": "export it again without NaN, infinite or giant samples",
     "no such channel": "channels count from 0; leave it empty to mix them",
 }
 """The reasons an `AudioError` may give, and what to do about each."""
@@ -134,7 +139,11 @@ def _opened(path):
         raise AudioError(path, "missing", _what_instead(path))
     if not os.access(path, os.R_OK):
         raise AudioError(path, "missing", "no permission to read it")
-    if os.path.getsize(path) == 0:
+    try:
+        size = os.path.getsize(path)
+    except OSError as error:  # gone since the first line
+        raise AudioError(path, "missing", error.strerror) from error
+    if size == 0:
         raise AudioError(path, "empty", "zero bytes")
     try:
         path.encode()
@@ -144,6 +153,8 @@ def _opened(path):
     try:
         file = _Onward(path)
     except (soundfile.SoundFileError, TypeError) as error:
+        if not os.path.isfile(path):
+            raise AudioError(path, "missing", _what_instead(path)) from error
         # TypeError: a suffix that means headerless data (.raw)
         raise AudioError(path, "corrupt", _words(error)) from error
     with file:
@@ -248,10 +259,12 @@ def _segment(file, path, start, stop, channel, sample_rate):
     if last - first - len(wav) > END_TOLERANCE * rate:
         detail = f"decoding ended at {start + len(wav) / rate:.3f} s"
         raise AudioError(path, "truncated", detail)
-    wav = wav.mean(axis=1) if channel is None else wav[:, channel]
-    if not np.isfinite(wav).all():
-        raise AudioError(path, "not finite", "NaN or infinite samples")
-    wav = soxr.resample(wav, rate, sample_rate, quality="HQ")
+    if channel is not None:
+        wav = wav[:, channel : channel + 1]
+    # before they are mixed, which may overflow
+    if not (np.abs(wav) < LOUDEST).all():
+        raise AudioError(path, "not finite", "NaN, infinite or giant samples")
+    wav = soxr.resample(wav.mean(axis=1), rate, sample_rate, quality="HQ")
     if len(wav) == 0:
         raise AudioError(path, "empty", f"{last - first} samples at {rate} Hz")
     return torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))
@@ -462,7 +475,7 @@ class AudioStream:
             # minimum and maximum carry a NaN along
             low = np.minimum(low, block.min(axis=0))
             high = np.maximum(high, block.max(axis=0))
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            if not ((low > -LOUDEST).all() and (high < LOUDEST).all()):
                 detail = f"before {frames / rate:.3f} s"
                 raise AudioError(self.path, "not finite", detail)
             yield block
@@ -509,7 +522,8 @@ def find_audio(sources):
     Raises
     ------
     AudioError
-        If a source is neither file nor folder, or a folder holds no audio.
+        If a source is neither file nor folder, or a folder holds no audio or
+        cannot be searched.
 
     Example
     -------
@@ -540,14 +554,24 @@ def find_audio(sources):
 
 def _walk(folder):
     """Yields the audio files below a folder, round no loop of links."""
+
+    def refuse(error):
+        # What is below would else pass for deleted.
+        raise AudioError(error.filename, "missing", error.strerror) from error
+
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(
+        folder, onerror=refuse, followlinks=True
+    ):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        # What a file system keeps in lost+found nobody else may look at.
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and f != "lost+found"
+        )
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if suffix in SUFFIXES and not name.startswith("."):

@@ -5,6 +5,7 @@ Authors
 """
 
 import logging
+import os
 import sys
 from functools import wraps
 
@@ -15,7 +16,15 @@ class MendableError(ValueError):
     """What the user can put right; says what is wrong, where, what to do."""
 
 
-MENDABLE = (MendableError, FileNotFoundError, ImportError)
+MENDABLE = (
+    MendableError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ImportError,
+)
 """What ends a command with one line instead of a trace."""
 
 
@@ -23,7 +32,8 @@ def one_line_errors(function):
     """Returns the main function of a command with errors of one line.
 
     What a user can mend ends the command with one line on standard error
-    and status 2; anything else is a fault of ours and keeps its trace.
+    and status 2; anything else is a fault of ours and keeps its trace. Who
+    reads the output may stop early (``| head``); that is no mistake at all.
 
     Arguments
     ---------
@@ -39,7 +49,14 @@ def one_line_errors(function):
     @wraps(function)
     def wrapped(*args, **kwargs):
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Python flushes once more at its end, which must not fail again.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            sys.exit(1)
         except MENDABLE as error:
             logger.debug("The whole story:", exc_info=True)
             print(f"error: {error}", file=sys.stderr)

@@ -34,6 +34,8 @@ CLIPS_LIST = "index.csv"
 # A name keeps letters and digits of any script.
 _ODD = re.compile(r"[^\w.+-]+")
 _MOST_BYTES = 80
+# What makes a spreadsheet take text for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # The narrowest column of paths that is still of use.
 _NARROWEST = 24
 
@@ -261,6 +263,8 @@ def hits_csv(hits):
     -------
     str
         `COLUMNS`, and those that the user joined; what is None is empty.
+        Text that begins with ``= + - @`` has a ``'`` before it, because a
+        spreadsheet would compute it; JSON has it as it is.
 
     Example
     -------
@@ -284,7 +288,15 @@ def _lines(hits):
         + [row["metadata"].get(key) for key in joined]
         for row in rows
     ]
-    return [*COLUMNS, *joined], lines
+    table = [[*COLUMNS, *joined], *lines]
+    header, *lines = [[_cell(value) for value in row] for row in table]
+    return header, lines
+
+
+def _cell(value):
+    """Returns a value that a spreadsheet shows and does not compute."""
+    is_formula = isinstance(value, str) and value.startswith(_FORMULA)
+    return f"'{value}" if is_formula else value
 
 
 def write_labels(hits, folder):
@@ -479,7 +491,7 @@ def safe_stem(path):
 
 
 def check_free(path, is_folder=True):
-    """Raises an error if something is there that is not to be touched.
+    """Raises an error if a place is taken, or nothing can be written there.
 
     Arguments
     ---------
@@ -494,13 +506,20 @@ def check_free(path, is_folder=True):
         If it is not free.
     """
     path = Path(path)
-    if is_folder and path.is_dir() and not any(path.iterdir()):
-        return
-    if os.path.lexists(path):
+    is_there = os.path.lexists(path)
+    is_empty = is_folder and path.is_dir() and not os.listdir(path)
+    if is_there and not is_empty:
         kind = "and no empty folder: give a new one"
         if not is_folder:
             kind = "already: give a free name"
         raise MendableError(f"{path} is there {kind}")
+    whole = Path(os.path.abspath(path))
+    place = next(p for p in (whole, *whole.parents) if os.path.lexists(p))
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise MendableError(
+            f"{path} cannot be made: {place} is no folder that may be written "
+            "to; give another place"
+        )
 
 
 def _made(folder):

@@ -24,12 +24,12 @@ Authors
 """
 
 import csv
-import io
 import math
 import os
 import re
 from collections import Counter
 from numbers import Real
+from types import SimpleNamespace
 
 from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
@@ -316,8 +316,11 @@ def refuse(problems, path, advice):
 
 def csv_text(header, lines):
     """Returns a table as CSV, given its header and its lines of cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = []
+    # A cell is put in quotes if it holds a character that ends lines: both
+    # do, although only one is written.
+    unix = SimpleNamespace(write=lambda line: text.append(line[:-2] + "\n"))
+    writer = csv.writer(unix, lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows(lines)
-    return text.getvalue()
+    return "".join(text)

@@ -8,12 +8,9 @@ import threading
 
 import numpy as np
 
-from esr_lobes.index.local import LocalStore
-
 MAX_POINTS = 2000
 METHODS = ("PCA", "t-SNE")
 N_NEAREST = 3
-MOST_ASKED = 500
 
 
 class CorpusMap:
@@ -32,7 +29,7 @@ class CorpusMap:
     def __init__(self, store, space, most=MAX_POINTS):
         self.store = store
         self.space = space
-        keys = sample_keys(store, space, most)
+        keys = store.sample(most)
         self.segments = store.segments(keys)
         self.vectors = np.asarray(store.take(space, keys), np.float32)
         self._numbers = {s.id: i for i, s in enumerate(self.segments)}
@@ -126,32 +123,6 @@ class CorpusMap:
             if other.id == segment.id
         )
         return np.asarray(self.store.take(self.space, [key]))[0]
-
-
-def sample_keys(store, space, most):
-    """Returns the keys of segments that stand for all.
-
-    Arguments
-    ---------
-    store : object
-        The index.
-    space : str
-        Which vectors.
-    most : int
-        At most so many.
-
-    Returns
-    -------
-    array
-        Of shape [segments].
-    """
-    count = min(most, len(store))
-    if isinstance(store, LocalStore):  # its keys are rows
-        return np.arange(count) * len(store) // max(count, 1)
-    # Others have names for keys and list none, but a vector finds its own.
-    vectors = store.background(space, min(count, MOST_ASKED))
-    keys, _ = store.nearest(space, vectors, 1)
-    return np.unique(keys)
 
 
 def place_of_query(places, scores):

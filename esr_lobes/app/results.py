@@ -78,7 +78,7 @@ def _score(hit):
     """Returns how well a hit fits, calibrated first."""
     parts = [f"score {hit.score:.3f}"]
     if hit.percentile is not None:
-        parts.append(f"above {hit.percentile:.1f} % of the index")
+        parts.append(f"at or above {hit.percentile:.1f} % of the index")
     shown = f"score {hit.score:.3f}" if hit.z is None else f"z {hit.z:.1f}"
     title = escape(", ".join(parts))
     return f'<span class="esr-score" title="{title}">{shown}</span>'

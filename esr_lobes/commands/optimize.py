@@ -118,6 +118,11 @@ def _lines(path):
             lines = [line.strip() for line in file]
     except UnicodeDecodeError as error:
         raise MendableError(f"{path} is no UTF-8 text: save it so") from error
+    except OSError as error:
+        raise MendableError(
+            f"{path} cannot be read ({error.strerror}): give a text file with "
+            "a description on each line"
+        ) from error
     if not any(lines):
         raise MendableError(f"{path} has no descriptions: write one a line")
     return [line for line in lines if line]

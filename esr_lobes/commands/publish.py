@@ -9,8 +9,11 @@ from argparse import RawDescriptionHelpFormatter
 KINDS = ("auto", "flat", "ivf_sq8", "hnsw")
 DESCRIPTION = """\
 Makes a collection in Milvus hold what the folder of an index holds. Run it
-again after esr index: only what changed travels. Stopped at any moment, it
-goes on when it is run again, and who searches sees what was there before.
+again after esr index: only what changed travels, and until the end searches
+may find some segments as they were and some as they are. With another model,
+cutting or columns a collection is made beside, and takes the place of the one
+before when it is whole. Stopped at any moment, it goes on when it is run
+again.
 
   esr publish speeches --to milvus://localhost:19530/speeches
   esr publish speeches --to milvus+https://milvus.example.org/speeches

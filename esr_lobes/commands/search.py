@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 from esr_lobes.commands.sources import read_sources
 from esr_lobes.errors import MendableError
@@ -19,9 +20,12 @@ Ranks the segments of an index by how well they fit a description:
   esr search INDEX "an exhausted, flat voice" -k 10
 
 Several descriptions are averaged. One that ends in =NUMBER weighs so much,
-and --minus takes away:
+and --minus takes away, as a negative number does:
 
   esr search INDEX "excited=2" "out of breath" --minus "angry=0.5"
+
+A text that begins with a dash stands behind the sign, --minus=-TEXT, or
+behind -- at the end.
 
 An example instead of words, or with them; it is not among its own answers:
 
@@ -42,7 +46,7 @@ VLC. The same from Python:
   from esr_lobes.highlights import cut_clips, write_labels, write_playlist
   cut_clips(hits, "clips")
 """
-_WEIGHED = re.compile(r"(.*\S)\s*=\s*(\d+\.?\d*|\.\d+)\s*", re.DOTALL)
+_WEIGHED = re.compile(r"(.*\S)\s*=\s*(-?(?:\d+\.?\d*|\.\d+))\s*", re.DOTALL)
 _TIMES = re.compile(r"(.+)@([\d:.]+)-([\d:.]+)", re.DOTALL)
 
 
@@ -117,7 +121,7 @@ def add(commands):
         default="cosine",
         help="what --threshold is on: the score, or how it compares with all "
         "segments of the index: standard deviations above their mean, or "
-        "percent of them below (cosine)",
+        "percent of them that score no more (cosine)",
     )
     shown.add_argument(
         "--merge",
@@ -181,15 +185,10 @@ def run(options):
         What the command line says.
     """
     from esr_lobes.devices import check_device
-    from esr_lobes.highlights import check_free
     from esr_lobes.searching import open_index
 
     # Before a model is loaded, which takes its time.
-    for folder in options.export, options.labels:
-        if folder is not None:
-            check_free(folder)
-    if options.playlist is not None:
-        check_free(options.playlist, is_folder=False)
+    _check_places(options)
     asked = _asked(options)
     device = check_device(options.device)
     with open_index(
@@ -198,6 +197,25 @@ def run(options):
         hits = index.search(**asked)
     _show(hits, options)
     _write(hits, options)
+
+
+def _check_places(options):
+    """Raises an error if what is to be written would find no place."""
+    from esr_lobes.highlights import check_free
+
+    earlier = {}
+    for option in "export", "labels", "playlist":  # as they are written
+        if (given := getattr(options, option)) is None:
+            continue
+        check_free(given, is_folder=option != "playlist")
+        place = Path(os.path.realpath(given))
+        for other, taken in earlier.items():
+            if place in (taken, *taken.parents):
+                raise MendableError(
+                    f"--{option} {given} is where --{other} writes: give "
+                    "each a place of its own"
+                )
+        earlier[option] = place
 
 
 def _asked(options):

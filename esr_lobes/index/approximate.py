@@ -178,10 +178,10 @@ class Approximate:
 
 def _check_header(path, rows, dimension):
     """Returns the number of lists, if the header is of these rows."""
-    there = beginning(path, HEADER.size)
+    there, size = beginning(path, HEADER.size)
     if len(there) == HEADER.size:
         name, d, n, _, _, is_trained, metric, n_lists = HEADER.unpack(there)
-        n_bytes = os.path.getsize(path) - rows * (dimension + 8)
+        n_bytes = size - rows * (dimension + 8)
         is_right = (
             (name, d, n) == (b"IwSq", dimension, rows)
             and is_trained

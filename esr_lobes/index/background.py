@@ -28,7 +28,7 @@ class Background:
     >>> background.z([1.0, 0.0]).round(3).tolist()
     [1.414, 0.0]
     >>> background.percentile([1.0, 0.0]).tolist()
-    [75.0, 25.0]
+    [100.0, 75.0]
     """
 
     def __init__(self, scores):
@@ -61,7 +61,9 @@ class Background:
         return (scores - self.mean) / self.deviation
 
     def percentile(self, scores):
-        """Returns which share of the background scores less, in percent.
+        """Returns which share of the background scores no more, in percent.
+
+        The best segment of an index has 100.
 
         Arguments
         ---------
@@ -77,5 +79,5 @@ class Background:
         scores = np.asarray(scores, np.float64)
         if len(self._sorted) == 0:
             return np.full(scores.shape, np.nan)
-        below = np.searchsorted(self._sorted, scores - ROUNDING)
-        return 100 * below / len(self._sorted)
+        passed = np.searchsorted(self._sorted, scores + ROUNDING, "right")
+        return 100 * passed / len(self._sorted)

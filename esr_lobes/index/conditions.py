@@ -9,6 +9,7 @@ import datetime
 import math
 import re
 import textwrap
+import unicodedata
 from numbers import Real
 
 import numpy as np
@@ -178,6 +179,9 @@ class Reader:
 
     def _leaf(self, symbol, column, value):
         """Returns one comparison, once its value fits its column."""
+        if column not in self.columns:
+            # As Python does with names that stand in no backticks.
+            column = unicodedata.normalize("NFKC", column)
         if column not in self.columns:
             hint = did_you_mean(column, self.columns)
             raise FilterError(f"no column {column!r}; {hint}")

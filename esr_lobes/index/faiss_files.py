@@ -65,14 +65,13 @@ def check_flat(path, rows, dimension):
         If its header says otherwise, or it is not as long as that says.
     """
     wanted = flat_header(rows, dimension)
-    there = beginning(path, HEADER.size)
-    size = os.path.getsize(path)
+    there, size = beginning(path, HEADER.size)
     if there != wanted or size != HEADER.size + 4 * rows * dimension:
         raise damaged(path, f"not {rows} vectors of {dimension} numbers")
 
 
 def beginning(path, size):
-    """Returns the first bytes of a file of the index.
+    """Returns the first bytes of a file of the index, and how long it is.
 
     Arguments
     ---------
@@ -83,8 +82,10 @@ def beginning(path, size):
 
     Returns
     -------
-    bytes
+    first : bytes
         Fewer if there are no more.
+    length : int
+        Of the whole file, in bytes.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def beginning(path, size):
     """
     try:
         with open(path, "rb") as file:
-            return file.read(size)
+            return file.read(size), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -17,6 +17,7 @@ from esr_lobes.index.approximate import Approximate
 from esr_lobes.index.segments import Segment
 from esr_lobes.index.state import (
     IndexFolderError,
+    damaged,
     open_table,
     read_info,
     unreadable,
@@ -209,9 +210,41 @@ class LocalStore:
             Float32 of shape [at most count, dimension], of evenly spaced
             rows.
         """
+        return self.take(space, self.sample(count))
+
+    def sample(self, count):
+        """Returns the keys of segments that stand for all.
+
+        Arguments
+        ---------
+        count : int
+            At most so many.
+
+        Returns
+        -------
+        array
+            Int64 of shape [at most count]: evenly spaced rows, the same
+            every time.
+        """
         count = min(count, len(self))
-        rows = np.arange(count) * len(self) // max(count, 1)
-        return self.take(space, rows)
+        return np.arange(count) * len(self) // max(count, 1)
+
+    def lines(self, count):
+        """Yields the whole table in order, as it was when it was opened.
+
+        Arguments
+        ---------
+        count : int
+            How many lines at most in one list.
+
+        Yields
+        ------
+        list of dict
+            Column to value.
+        """
+        with self._reading():
+            for batch in self._table.iter_batches(count):
+                yield batch.to_pylist()
 
     def segments(self, keys):
         """Returns segments with their ids and what the user joined.
@@ -243,8 +276,22 @@ class LocalStore:
             first = self._ends[group] - table.num_rows
             lines = table.take(wanted - first).to_pylist()
             for row, line in zip(wanted.tolist(), lines, strict=True):
-                segments[row] = _segment(line)
+                segments[row] = self._segment(line)
         return [segments[row] for row in rows.tolist()]
+
+    def _segment(self, line):
+        """Makes a segment of a line of the table."""
+        path, start, stop, channel, name = map(line.pop, SHOWN)
+        is_right = (
+            None not in (path, start, stop, name)
+            and 0 <= start < stop < np.inf
+            and (channel is None or channel >= 0)
+            and "\0" not in path
+        )
+        if not is_right:
+            file = self.folder / self.info["segments"]
+            raise damaged(file, f"{path!r:.99} from {start} to {stop} s")
+        return Segment(path, start, stop, channel, name, line)
 
     @contextmanager
     def _reading(self):
@@ -302,7 +349,8 @@ class LocalStore:
         if column not in self.columns:
             columns = list(self.columns)
             raise ValueError(
-                f"there is no column {column!r}{did_you_mean(column, columns)}"
+                f"there is no column {column!r}, "
+                f"{did_you_mean(column, columns)}"
             )
         with self._reading():
             values = self._table.read([column])[column]
@@ -319,9 +367,3 @@ class LocalStore:
 
     def __exit__(self, *error):
         self.close()
-
-
-def _segment(line):
-    """Makes a segment of a line of the table."""
-    own = [line.pop(name) for name in SHOWN]
-    return Segment(*own, line)

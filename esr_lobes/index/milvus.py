@@ -21,7 +21,6 @@ from esr_lobes.index.milvus_nearest import (
     ORDER,
     Nearest,
     place,
-    vectors_at_a_time,
 )
 from esr_lobes.index.segments import COLUMNS, Segment
 from esr_lobes.index.vectors import as_rows
@@ -334,22 +333,32 @@ class MilvusStore:
             Float32 of shape [at most count, dimension], of the rows that
             were marked when the index was published.
         """
-        field, dimension = self._field(space), self.spaces[space]
+        return self.take(space, self.sample(count))
+
+    def sample(self, count):
+        """Returns the keys of segments that stand for all.
+
+        Arguments
+        ---------
+        count : int
+            At most so many; there are no more than were marked.
+
+        Returns
+        -------
+        array
+            Ids of shape [at most count], the same every time.
+        """
         rows = [
             row
             for some in self._connection.rows(
-                self._collection,
-                [field, *ORDER],
-                "is_background == true",
-                vectors_at_a_time(dimension),
+                self._collection, ["id", *ORDER], "is_background == true"
             )
             for row in some
         ]
         rows.sort(key=place)
         count = min(count, len(rows))
         chosen = np.arange(count) * len(rows) // max(count, 1)
-        vectors = [rows[i][field] for i in chosen]
-        return np.array(vectors, np.float32).reshape(-1, dimension)
+        return np.array([rows[i]["id"] for i in chosen], "U32")
 
     def find(self, path, start=None, stop=None):
         """Returns the keys of a file's segments.

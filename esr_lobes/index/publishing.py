@@ -2,10 +2,12 @@
 
 A collection's name stands for one with a longer name, which its settings
 decide: models, cutting, columns, kind of index. Under the same settings only
-the rows that changed travel. Under others a collection is filled beside, and
-the name is given to it when it is complete, so that who searches sees the old
-one or the new one. Rows are named by the ids of their segments: publishing
-that was stopped goes on where it was, when it is run again.
+the rows that changed travel, into the collection that is searched: until the
+end, who searches may find some rows as they were and some as they are. Under
+others a collection is filled beside, and the name is given to it when it is
+complete, so that who searches sees the old one or the new one. Rows are named
+by the ids of their segments: publishing that was stopped goes on where it was,
+when it is run again.
 
 Authors
  * The esr_lobes contributors
@@ -16,7 +18,6 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -32,7 +33,6 @@ from esr_lobes.index.milvus import (
 from esr_lobes.index.milvus_address import MilvusError, read_address
 from esr_lobes.index.milvus_client import Connection
 from esr_lobes.index.segments import COLUMNS
-from esr_lobes.index.store import open_table
 
 KINDS = ("auto", "flat", "ivf_sq8", "hnsw")
 
@@ -329,15 +329,12 @@ class _Publisher:
 
     def _rows(self):
         """Yields lists of (position, row) of the folder, without vectors."""
-        info = self.store.info
-        table = open_table(Path(self.store.folder) / info["segments"], info)
-        count = min(BACKGROUND, len(self.store))
-        background = set((np.arange(count) * len(self.store)) // max(count, 1))
+        background = set(self.store.sample(BACKGROUND).tolist())
         width = 4 * sum(self.store.spaces.values()) + 512
         position = 0
-        for batch in table.iter_batches(max(1, REQUEST // width)):
+        for lines in self.store.lines(max(1, REQUEST // width)):
             rows = []
-            for line in batch.to_pylist():
+            for line in lines:
                 row = {self.fields[column]: v for column, v in line.items()}
                 row["is_background"] = position in background
                 row["revision"] = _revision(row)

@@ -260,6 +260,8 @@ def embed_clip(clip, store, space, encoder):
     """
     times = () if clip.stop is None else (clip.start, clip.stop)
     keys = store.find(clip.path, *times)
+    if not len(keys):
+        keys = store.find(_behind_links(clip.path), *times)
     found = store.segments(keys)
     same = [key for key, s in zip(keys, found, strict=True) if _is(s, clip)]
     if not same and os.path.isfile(clip.path):
@@ -306,12 +308,25 @@ def is_heard_in(segment, clip):
     False
     """
     is_other = clip.channel is not None and clip.channel != segment.channel
-    if segment.path != clip.path or is_other:
+    if is_other:
         return False
     stop = segment.stop if clip.stop is None else clip.stop
     common = min(segment.stop, stop) - max(segment.start, clip.start)
     shorter = min(segment.stop - segment.start, stop - clip.start)
-    return common > 0 and common >= shorter / 2
+    if common <= 0 or common < shorter / 2:
+        return False
+    # A file may be named through a link; to look that up takes its time.
+    return segment.path == clip.path or (
+        _behind_links(segment.path) == _behind_links(clip.path)
+    )
+
+
+def _behind_links(path):
+    """Returns the file that a path leads to, or the path if it is none."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a name with a zero byte
+        return path
 
 
 def _heard(clip, encoder):

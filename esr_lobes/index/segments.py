@@ -76,7 +76,7 @@ class Hit:
         How many standard deviations the score lies above the mean of the
         index's own background.
     percentile : float, optional
-        Share of the background below the score, from 0 to 100.
+        Share of the background that scores no more, from 0 to 100.
     """
 
     segment: Segment

@@ -27,8 +27,23 @@ UNFINISHED = "unfinished"
 # More than any index.json has, unless somebody means to fill the memory.
 MAX_BYTES = 16 << 20
 
+LAST_GENERATION = 2**31 - 1
+
 _SPACE = re.compile(r"[a-z][a-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")
+
+# What a column may hold; lists or bytes have no place in a table of hits.
+_KINDS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+    pa.types.is_null,
+)
 
 
 class IndexFolderError(MendableError):
@@ -254,7 +269,9 @@ def open_table(path, info):
 
 
 def is_of_segments(schema):
-    """Whether the first columns of a table are those that all have.
+    """Whether a table begins with the columns that all have.
+
+    Those behind them hold text, numbers, true and false, or times.
 
     Arguments
     ---------
@@ -271,6 +288,7 @@ def is_of_segments(schema):
         schema.names[:n_own] == SCHEMA.names
         and schema.types[:n_own] == SCHEMA.types
         and len(set(schema.names)) == len(schema)
+        and all(any(is_kind(t) for is_kind in _KINDS) for t in schema.types)
     )
 
 

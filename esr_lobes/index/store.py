@@ -26,6 +26,7 @@ from esr_lobes.index.segments import COLUMNS, SCHEMA
 from esr_lobes.index.state import (
     COMMIT,
     FORMAT,
+    LAST_GENERATION,
     UNFINISHED,
     IndexFolderError,
     check_info,
@@ -62,11 +63,14 @@ LOCK = "index.lock"
 # less for the other.
 ROWS_IN_GROUP = 4096
 
-# What commits have written, and what they were writing when they were killed.
+# What commits write: a user may keep tables of hits in the same folder.
 _OURS = re.compile(
-    r"[a-z][a-z0-9_]*\.(?P<number>\d{6,12})\.(parquet|csv|faiss|ivf\.faiss)"
-    r"|\.([a-z][a-z0-9_.]*|index\.json)\.\d+\.tmp"
+    r"(segments\.(?P<table>\d{6,10})\.parquet"
+    r"|skipped\.(?P<list>\d{6,10})\.csv"
+    r"|[a-z][a-z0-9_]*\.(?P<vectors>\d{6,10})\.(ivf\.)?faiss)"
 )
+# What they were writing when they were killed.
+_BEGUN = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 class IndexBusyError(MendableError):
@@ -180,6 +184,17 @@ def commit(folder, info, table, vectors, skips):
         "roots": [str(root) for root in info["roots"]],
         "columns": names[len(COLUMNS) :],
     }
+    check_info(folder / COMMIT, info)
+    try:
+        _write(folder, info, table, vectors, skips)
+    except BaseException:
+        _delete(folder, lambda name: _number(name) == generation)
+        raise
+    return _publish(folder, info)
+
+
+def _write(folder, info, table, vectors, skips):
+    """Writes the files that an info names."""
     for name, space in info["spaces"].items():
         with whole_file(folder / space["vectors"]) as temporary:
             rows, dimension = info["rows"], space["dimension"]
@@ -190,13 +205,12 @@ def commit(folder, info, table, vectors, skips):
             temporary,
             row_group_size=ROWS_IN_GROUP,
             compression="zstd",
-            use_dictionary=[name for name in names if name != "id"],
+            use_dictionary=[n for n in table.schema.names if n != "id"],
         )
     lines = sorted((s.path, s.reason, s.detail, digest) for s, digest in skips)
     with whole_file(folder / info["skipped"]) as temporary:
         text = csv_text(("path", "reason", "detail", "digest"), lines)
         temporary.write_text(text, encoding="utf-8", newline="")
-    return _publish(folder, info)
 
 
 def replace_info(folder, info):
@@ -232,13 +246,22 @@ def _publish(folder, info):
 
 def _next_generation(folder):
     """A number that no file has, also if index.json is lost or damaged."""
-    names = map(_OURS.fullmatch, os.listdir(folder))
-    numbers = [int(name["number"] or 0) for name in names if name]
+    numbers = [_number(name) or 0 for name in os.listdir(folder)]
     try:
         numbers.append(read_info(folder)["generation"])
     except IndexFolderError:
         pass  # Built anew: nothing of what was there is counted on.
     return max(numbers, default=0) + 1
+
+
+def _number(name):
+    """Returns the generation that a file is of; None if it is not ours."""
+    match = _OURS.fullmatch(name)
+    if match is None:
+        return None
+    number = int(match["table"] or match["list"] or match["vectors"])
+    # No commit has a number that another one could not follow.
+    return number if number < LAST_GENERATION else None
 
 
 @contextmanager
@@ -279,6 +302,18 @@ def _sweep(folder, info):
         named.add(space["vectors"])
         if space["approximate"]:
             named.add(space["approximate"]["file"])
+
+    def is_old(name):
+        begun = _BEGUN.fullmatch(name)
+        if begun is not None:
+            return begun[1] == COMMIT or _number(begun[1]) is not None
+        return name not in named and _number(name) is not None
+
+    _delete(folder, is_old)
+
+
+def _delete(folder, is_meant):
+    """Deletes the files in a folder whose names are meant."""
     for path in folder.iterdir():
-        if path.name not in named and _OURS.fullmatch(path.name):
+        if is_meant(path.name):
             path.unlink()

@@ -19,7 +19,7 @@ from esr_lobes.index.faiss_files import (
     flat_header,
     read_faiss,
 )
-from esr_lobes.index.state import damaged
+from esr_lobes.index.state import damaged, unreadable
 
 # Above so many queries FAISS multiplies matrices: ten times as fast for 64.
 faiss.cvar.distance_compute_blas_threshold = 20
@@ -71,7 +71,10 @@ class FlatVectors:
         check_flat(path, rows, dimension)
         self._index = read_faiss(path, faiss.IndexFlat)
         self._path = path
-        self._file = os.open(path, os.O_RDONLY)
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise unreadable(path, error) from error
         weakref.finalize(self, os.close, self._file)
 
     def __len__(self):

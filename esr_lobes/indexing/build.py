@@ -5,28 +5,28 @@ Authors
  * The esr_lobes contributors
 """
 
-import errno
 import os
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from esr_lobes.errors import MendableError
-from esr_lobes.index.store import (
-    COMMIT,
-    LOCK,
-    UNFINISHED,
-    commit,
-    write_lock,
-)
+from esr_lobes.index.store import UNFINISHED, commit
 from esr_lobes.indexing.engines import WorkerSpec, local_engine
 from esr_lobes.indexing.merging import Committed, merge
 from esr_lobes.indexing.metadata import join, read_metadata
+from esr_lobes.indexing.output import (
+    BuildError,
+    check_folder,
+    locked,
+    one_line,
+)
 from esr_lobes.indexing.plan import (
+    files_after,
     find_files,
+    is_below,
     make_plan,
     make_units,
     read_digests,
@@ -44,17 +44,7 @@ from esr_lobes.indexing.worker import Worker
 ENGINES = ("local", "ray")
 
 # A file that could not be read may be there again, with the same content.
-PASSING = "missing"
-
-_DISK = {
-    getattr(errno, name)
-    for name in "ENOSPC EDQUOT EFBIG EIO EROFS EACCES EPERM".split()
-    if hasattr(errno, name)
-}
-
-
-class BuildError(MendableError):
-    """An index that cannot be built like this, and what to do instead."""
+PASSING = ("missing", "changed")
 
 
 def build_index(
@@ -135,10 +125,11 @@ def build_index(
     out = Path(os.path.abspath(out))
     if engine not in ENGINES:
         raise BuildError(f"engine is {' or '.join(ENGINES)}, not {engine!r}")
-    if n_workers is not None and n_workers < 1:
-        raise BuildError(f"workers must be at least 1, not {n_workers}")
-    _check_folder(out)
-    with _one_line(out), write_lock(out):
+    for name, number in (("workers", n_workers), ("batch_size", batch_size)):
+        if number is not None and number < 1:
+            raise BuildError(f"{name} must be at least 1, not {number}")
+    check_folder(out)
+    with locked(out):
         before = Committed(out, rebuild)
         paths, scanned, roots = find_files(audio, before.known, prune, rebuild)
         retrievers, precision = load_retrievers(
@@ -151,18 +142,19 @@ def build_index(
         }
         if before.info and not rebuild:
             check_same(before.info, **settings)
+        known, n_unmatched = None, None
+        if metadata is not None:
+            # Before the long work, because a CSV often needs mending.
+            files = files_after(paths, before.known, scanned, prune)
+            known, n_unmatched = read_metadata(metadata, files, roots)
         found, unread = read_digests(paths, n_workers, progress)
         plan = make_plan(found, unread, before.known, scanned, roots, prune)
-        # Before the long work, because a CSV often needs mending.
-        known = before.metadata(plan)
-        n_unmatched = None
-        if metadata is not None:
-            known, n_unmatched = read_metadata(metadata, plan.files, roots)
 
-        unfinished = Unfinished(out / UNFINISHED, settings)
+        with one_line(out):
+            unfinished = Unfinished(out / UNFINISHED, settings)
         wanted = plan.todo
         _, done, skips = unfinished.collect(wanted)
-        done |= {p for p, s in skips.items() if s.reason != PASSING}
+        done |= {p for p, s in skips.items() if s.reason not in PASSING}
         units = make_units(
             [(p, d, found[p][1]) for p, d in wanted.items() if p not in done]
         )
@@ -179,7 +171,7 @@ def build_index(
                 engine, units, spec, retrievers, n_workers, address
             )
             with closing(results):
-                _write(results, unfinished, len(done), units, progress)
+                _write(out, results, unfinished, len(done), units, progress)
         pieces, done_now, skips = unfinished.collect(wanted)
         lost = wanted.keys() - done_now - skips.keys()
         if lost:
@@ -188,7 +180,7 @@ def build_index(
                 f"{min(lost)}: run the same command again"
             )
         skips = [*plan.standing, *plan.unread] + [
-            (skip, "" if skip.reason == PASSING else wanted[path])
+            (skip, "" if skip.reason in PASSING else wanted[path])
             for path, skip in skips.items()
         ]
         info = {
@@ -206,14 +198,21 @@ def build_index(
         is_other = (
             rebuild or metadata is not None or before.differs(plan, skips)
         )
-        if is_other:
-            dimensions = {s: v["dimension"] for s, v in info["spaces"].items()}
-            pieces += before.pieces(plan)
-            table, vectors = merge(pieces, dimensions)
-            info = commit(out, info, join(table, known), vectors, skips)
-        else:
-            info = before.renamed(info)
-        unfinished.remove()
+        n_bare = 0
+        with one_line(out):
+            if is_other:
+                spaces = info["spaces"].items()
+                pieces += before.pieces(plan)
+                table, vectors = merge(
+                    pieces, {s: v["dimension"] for s, v in spaces}
+                )
+                if known is None:
+                    known = before.metadata(plan)
+                    n_bare = _count_bare(table, known)
+                info = commit(out, info, join(table, known), vectors, skips)
+            else:
+                info = before.renamed(info)
+            unfinished.remove(lambda p: not (prune or is_below(p, scanned)))
     return BuildReport(
         folder=str(out),
         new=len(plan.new) + len(plan.unread),
@@ -228,19 +227,19 @@ def build_index(
         hours=info["seconds"] / 3600,
         seconds=time.perf_counter() - begun,
         unmatched=n_unmatched,
+        unreadable=plan.unreadable,
+        bare=n_bare,
         is_optimized_away=is_other and before.is_approximate,
     )
 
 
-def _check_folder(out):
-    """Refuses a folder that holds other things."""
-    ours = (COMMIT, LOCK, UNFINISHED)
-    if out.is_dir() and any(out.iterdir()):
-        if not any(os.path.lexists(out / name) for name in ours):
-            raise BuildError(
-                f"{out} holds other files: give the index a folder of its "
-                "own, such as --out index"
-            )
+def _count_bare(table, known):
+    """Returns how many files with segments have no row in the metadata."""
+    if known.num_columns == 1:
+        return 0
+    files = pc.unique(table["path"])
+    is_bare = pc.invert(pc.is_in(files, known["path"].combine_chunks()))
+    return pc.sum(is_bare).as_py() or 0
 
 
 def _start(engine, units, spec, retrievers, n_workers, address):
@@ -259,7 +258,7 @@ def _start(engine, units, spec, retrievers, n_workers, address):
     return ray_engine(units, spec, n_workers, address)
 
 
-def _write(results, unfinished, n_done, units, progress):
+def _write(out, results, unfinished, n_done, units, progress):
     """Writes shards as they come."""
     bar = tqdm(
         desc="indexing",
@@ -271,22 +270,8 @@ def _write(results, unfinished, n_done, units, progress):
     hours = 0.0
     with bar:
         for unit, shard in results:
-            unfinished.add(unit, shard)
+            with one_line(out):
+                unfinished.add(unit, shard)
             hours += (pc.sum(shard.table["duration"]).as_py() or 0.0) / 3600
             bar.set_postfix_str(f"{hours:.2f} h of speech", refresh=False)
             bar.update(len(unit.files))
-
-
-@contextmanager
-def _one_line(out):
-    """Says in one line that a disk is full or not to be written to."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        raise BuildError(
-            f"{out} could not be written ({error.strerror or error}). The "
-            "index is as it was before, and finished files are kept: see to "
-            "the disk and run the same command again"
-        ) from error

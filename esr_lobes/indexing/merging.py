@@ -235,13 +235,13 @@ class Committed:
         """
         columns = self.info["columns"] if self.info else []
         files = of_files(self.table, columns)
-        known = set(files["path"].to_pylist())
-        moved = [(n, o) for n, o in plan.moved.items() if n not in known]
-        names = pa.array([new for new, _ in moved], pa.string())
-        olds = pa.array([old for _, old in moved], pa.string())
+        names = pa.array(plan.moved.keys(), pa.string())
+        olds = pa.array(plan.moved.values(), pa.string())
+        # Taken first: an old name may be the new one of another file.
         rows = pc.index_in(olds, files["path"].combine_chunks())
         moved = files.take(rows).set_column(0, files.schema.field(0), names)
-        return pa.concat_tables([files, moved])
+        stays = pc.invert(pc.is_in(files["path"], names))
+        return pa.concat_tables([files.filter(stays), moved])
 
     def differs(self, plan, skips):
         """Returns whether a build gives other segments or skips.

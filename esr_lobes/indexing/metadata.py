@@ -12,6 +12,7 @@ Authors
 import keyword
 import os
 from collections import Counter
+from unicodedata import normalize
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +25,13 @@ KEYS = ("path", "file")
 """Columns that may name the file; the first that is there does."""
 
 # What a hit is said to have besides, in tables and exports.
-RESERVED = frozenset({*COLUMNS, "file", "rank", "score", "z", "percentile"})
+RESERVED = frozenset(
+    {*COLUMNS, *"file rank score z percentile play clip".split()}
+)
+
+# Numbers of this kind are names, such as 007: as numbers, others would be the
+# same, and a filter would not find them by what stands in the CSV.
+_IS_NAME = r"^\s*[+-]?(0[0-9]|[0-9]{19,}\s*$)"
 MAX_PROBLEMS = 5
 
 
@@ -36,7 +43,8 @@ def read_metadata(path, files, roots=()):
     """Reads a CSV and finds out which file each row is about.
 
     Numbers and booleans are recognised; dates stay text, which sorts as they
-    do. An empty cell is no value.
+    do, and so does a column with a number such as 007 or one of more than 18
+    digits. An empty cell is no value.
 
     Arguments
     ---------
@@ -138,7 +146,8 @@ def _read_csv(path):
     if not os.path.isfile(path):
         raise MetadataError(f"{path}: no such file")
     table = _parse(path)
-    names = table.column_names
+    # As filters are read: Python takes names for equal that look so.
+    names = [normalize("NFKC", name) for name in table.column_names]
     key = next((name for name in KEYS if name in names), None)
     if key is None:
         raise MetadataError(
@@ -161,10 +170,23 @@ def _read_csv(path):
         raise MetadataError(f"{path}: rename columns: {'; '.join(problems)}")
     if len(names) == 1:
         raise MetadataError(f"{path}: there is no column besides {key!r}")
-    # Read again with dates as the text they are.
-    as_text = [f.name for f in table.schema if pa.types.is_temporal(f.type)]
-    table = _parse(path, dict.fromkeys([key, *as_text], pa.string()))
-    return _with_nulls(table), key
+    # Read again with the text that it is.
+    text = _parse(path, dict.fromkeys(table.column_names, pa.string()))
+    columns = [
+        as_text if name == key or _is_text(column, as_text) else column
+        for name, column, as_text in zip(
+            names, table.columns, text.columns, strict=True
+        )
+    ]
+    return _with_nulls(pa.table(columns, names=names)), key
+
+
+def _is_text(column, as_text):
+    """Whether a column is better left as it was written."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        is_name = pc.match_substring_regex(as_text, _IS_NAME)
+        return pc.any(is_name).as_py() or False
+    return pa.types.is_temporal(column.type)
 
 
 def _parse(path, types=None):
@@ -179,6 +201,9 @@ def _parse(path, types=None):
         # What is no UTF-8 becomes bytes.
         if table.column_names and pa.binary() not in table.schema.types:
             return table
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise MetadataError(f"{path} cannot be read ({why})") from error
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
         why = error
     raise MetadataError(f"{path} is no CSV in UTF-8, one row a file: {why}")

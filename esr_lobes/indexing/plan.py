@@ -8,7 +8,6 @@ Authors
  * The esr_lobes contributors
 """
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,10 +17,10 @@ from tqdm import tqdm
 
 from esr_lobes.audio import AudioError, find_audio
 from esr_lobes.errors import MendableError
+from esr_lobes.indexing.digests import digest_of
 from esr_lobes.indexing.worker import Unit
 from esr_lobes.preparation import Skip
 
-BLOCK_BYTES = 1 << 20
 MAX_FILES = 32
 """Files of a unit, which is what is redone at most after a kill."""
 MAX_BYTES = 64 << 20
@@ -60,7 +59,7 @@ class Plan:
     roots : list of str
         All roots of the index after the build.
     kept : list of str
-        Unchanged, or below other roots.
+        Unchanged, below other roots, or in ``unreadable``.
     moved : dict
         New path to the old one with the same content, whose vectors serve.
     new, changed : list of str
@@ -70,7 +69,9 @@ class Plan:
     standing : list of (Skip, str)
         Unchanged files that gave nothing before.
     unread : list of (Skip, str)
-        Files that cannot be read at all, with no digest ("").
+        Unknown files that cannot be read at all, with no digest ("").
+    unreadable : list of Skip
+        Files with segments that cannot be read now; the segments stay.
     digests : dict
         Path to digest, of the files in ``moved``, ``new`` and ``changed``.
     """
@@ -83,18 +84,13 @@ class Plan:
     dropped: list = field(default_factory=list)
     standing: list = field(default_factory=list)
     unread: list = field(default_factory=list)
+    unreadable: list = field(default_factory=list)
     digests: dict = field(default_factory=dict)
 
     @property
     def todo(self):
         """Path to digest, of the files that are to be listened to."""
         return {p: self.digests[p] for p in sorted(self.new + self.changed)}
-
-    @property
-    def files(self):
-        """All files that there are, sorted: with segments or without."""
-        skipped = (skip.path for skip, _ in self.standing + self.unread)
-        return sorted({*self.kept, *self.digests, *skipped})
 
 
 def is_below(path, roots):
@@ -155,7 +151,7 @@ def find_files(audio, known, prune=False, rebuild=False):
         If nothing is asked for, or a root cannot be found that holds files
         of the index: perhaps its drive is not mounted.
     AudioError
-        If another root cannot be found or holds no audio.
+        If another root cannot be found or searched, or holds no audio.
     """
     if isinstance(audio, str | os.PathLike):
         audio = [audio]
@@ -201,45 +197,45 @@ def _is_deleted_file(root, known):
 
 def _lost(error, root, known):
     """What to raise for a root that cannot be searched."""
-    if not any(is_below(path, [root]) for path in known.files):
+    holds_some = any(is_below(path, [root]) for path in known.files)
+    if not holds_some and root not in known.roots:
         return error
+    about = "the index holds files of it" if holds_some else "it was indexed"
     return PlanError(
-        f"{root}: {error.detail}, but the index holds files of it; nothing "
-        "was dropped. Mount its drive or correct the path; if it is gone for "
-        "good, name the AUDIO that stays and add --prune"
+        f"{error.path}: {error.detail}, but {about}; nothing was dropped. "
+        "Mount its drive or correct the path; if it is gone for good, name "
+        "the AUDIO that stays and add --prune"
     )
 
 
-def digest_of(path):
-    """Returns what tells a file's content from others.
+def files_after(paths, known, scanned, prune=False):
+    """Returns all files that the index will know of.
 
     Arguments
     ---------
-    path : str
-        The file.
+    paths : list of str
+        Those that were found.
+    known : Known
+        The index as it is.
+    scanned : list of str
+        The roots that were searched.
+    prune : bool
+        Whether what lies below other roots goes.
 
     Returns
     -------
-    digest : str
-        Thirty-two hexadecimal digits.
-    size : int
-        Bytes that were read.
+    list of str
+        Sorted.
 
     Example
     -------
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> path.write_bytes(b"1234")
-    4
-    >>> digest, size = digest_of(path)
-    >>> len(digest), size
-    (32, 4)
+    >>> known = Known(["/a", "/b"], {"/a/1": "x", "/b/2": "y"})
+    >>> files_after(["/a/3"], known, ["/a"])
+    ['/a/3', '/b/2']
     """
-    digest, size = hashlib.blake2b(digest_size=16), 0
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size
+    before = {*known.files, *(skip.path for skip, _ in known.skips)}
+    stays = {p for p in before if not (prune or is_below(p, scanned))}
+    return sorted(stays.union(paths))
 
 
 def _read(path):
@@ -358,8 +354,14 @@ def make_plan(found, unread, known, scanned, roots, prune=False):
         elif path not in unread_paths:
             plan.dropped.append(path)
     for skip in unread:
-        is_known = skipped.get(skip.path) == (skip, "")
-        (plan.standing if is_known else plan.unread).append((skip, ""))
+        if skip.path in known.files:
+            # A permission or a drive may come back, and with it the file.
+            plan.kept.append(skip.path)
+            plan.unreadable.append(skip)
+        elif skip.path in skipped:
+            plan.standing.append(skipped[skip.path])
+        else:
+            plan.unread.append((skip, ""))
     return plan
 
 

@@ -4,7 +4,7 @@ Authors
  * The esr_lobes contributors
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -32,6 +32,10 @@ class BuildReport:
         That the build took.
     unmatched : int or None
         Rows of the metadata that name no file; None if none was given.
+    unreadable : list of Skip
+        Files that cannot be read now, and keep their segments.
+    bare : int
+        Files that came without metadata to an index that has some.
     is_optimized_away : bool
         Whether an approximate index is gone because it did not know the new
         segments.
@@ -50,6 +54,8 @@ class BuildReport:
     hours: float = 0.0
     seconds: float = 0.0
     unmatched: int | None = None
+    unreadable: list = field(default_factory=list)
+    bare: int = 0
     is_optimized_away: bool = False
 
     @property
@@ -77,6 +83,16 @@ class BuildReport:
         if self.unmatched:
             lines.append(
                 f"{self.unmatched:,} rows of the metadata name no file here"
+            )
+        if self.bare:
+            lines.append(
+                f"{self.bare:,} files have no metadata: give --metadata again"
+            )
+        if self.unreadable:
+            first = self.unreadable[0]
+            lines.append(
+                f"{len(self.unreadable):,} cannot be read now and keep their "
+                f"segments, such as {first.path} ({first.detail})"
             )
         lines.append(
             f"{self.segments:,} segments, {_time(self.hours * 3600)} of "

@@ -10,7 +10,7 @@ Authors
 import hashlib
 import json
 import logging
-import shutil
+import re
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
 SUFFIX = ".shard"
+# What a build was writing when it was killed.
+_TEMPORARY = re.compile(r"\.([0-9a-f]{32}\.shard|settings\.json)\.\d+\.tmp")
 
 
 class Unfinished:
@@ -42,7 +44,8 @@ class Unfinished:
         self.folder = Path(folder)
         path = self.folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        self.files_of = {}
+        if not path.is_file() or path.read_bytes() != text.encode():
             if any(self.folder.glob(f"*{SUFFIX}")):
                 logger.warning(
                     "%s: thrown away, because it was begun with another "
@@ -94,6 +97,10 @@ class Unfinished:
                 path.unlink()
                 continue
             files = shard.table.group_by(["path", "digest"]).aggregate([])
+            self.files_of[path] = {
+                *files["path"].to_pylist(),
+                *(skip.path for skip, _ in shard.skips),
+            }
             new = {
                 file["path"]
                 for file in files.to_pylist()
@@ -110,10 +117,26 @@ class Unfinished:
             skips.pop(path, None)
         return pieces, done, skips
 
-    def remove(self):
-        """Deletes all of it."""
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
+    def remove(self, is_elsewhere=None):
+        """Deletes what was written here, and nothing else.
+
+        Arguments
+        ---------
+        is_elsewhere : callable, optional
+            Whether a path was not looked for this time. A shard of such files
+            stays, for the build that asks for them again.
+        """
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            files = self.files_of.get(path, ())
+            if not (is_elsewhere and any(map(is_elsewhere, files))):
+                path.unlink()
+        for path in self.folder.glob(".*.tmp"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink()
+        if not any(self.folder.glob(f"*{SUFFIX}")):
+            (self.folder / SETTINGS).unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 
 def _take(path, space, rows):

@@ -23,6 +23,7 @@ from esr_lobes.errors import MendableError
 from esr_lobes.index.segments import SCHEMA, segment_id
 from esr_lobes.indexing.chapters import CHAPTER_SECONDS, Chapter, read_chapters
 from esr_lobes.indexing.cutting import make_cutter
+from esr_lobes.indexing.digests import digest_of
 from esr_lobes.indexing.voice_activity import VoiceActivity
 from esr_lobes.preparation import Skip
 
@@ -264,8 +265,8 @@ class Worker:
         They come to about one chapter's length, or to `GROUP_CHAPTERS`.
         """
         group, seconds = [], 0.0
-        for i, (path, _) in enumerate(unit.files):
-            for chapter in self._chapters(path):
+        for i, (path, digest) in enumerate(unit.files):
+            for chapter in self._chapters(path, digest):
                 if isinstance(chapter, Chapter):
                     n_samples = len(chapter.wave) - chapter.run_up
                     seconds += n_samples / SAMPLE_RATE
@@ -280,8 +281,9 @@ class Worker:
         self._count("audio", seconds)
         yield group
 
-    def _chapters(self, path):
+    def _chapters(self, path, digest):
         """Yields the chapters of a file, and the error it ends with."""
+        error = None
         chapters = read_chapters(
             path,
             self.cutting.channels,
@@ -293,11 +295,17 @@ class Worker:
                 try:
                     with self._timed("decode"):
                         chapter = next(chapters, None)
-                except AudioError as error:
-                    chapter = error
+                except AudioError as raised:
+                    error = raised
+                    break
                 if chapter is None:
-                    return
+                    break
                 yield chapter
+        if error is None or error.reason != "missing":
+            with self._timed("decode"):
+                error = _changed(path, digest) or error
+        if error:
+            yield error
 
     # From pieces to rows
 
@@ -321,6 +329,10 @@ class Worker:
 
     def _shard(self, unit, rows, errors):
         """Returns rows in their order, without those of files in error."""
+        for piece, row in rows:
+            if not all(np.isfinite(vector).all() for vector in row.values()):
+                path, detail = unit.files[piece.file][0], "in its embedding"
+                errors[piece.file] = AudioError(path, "not finite", detail)
         rows = [(piece, row) for piece, row in rows if piece.file not in errors]
         found = {piece.file for piece, _ in rows}
         nothing = "no voice" if self.cutting.kind == "voice" else "silent"
@@ -376,6 +388,19 @@ class Worker:
     def _count(self, part, seconds):
         with self._lock:
             self.seconds[part] += seconds
+
+
+def _changed(path, digest):
+    """Returns an error if a file is no longer what the plan has read.
+
+    Else other content would stand under that digest for ever.
+    """
+    try:
+        if digest_of(path)[0] == digest:
+            return None
+    except OSError as error:
+        return AudioError(path, "missing", error.strerror or str(error))
+    return AudioError(path, "changed", "while it was read")
 
 
 def read_ahead(items, size=2):

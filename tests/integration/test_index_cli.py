@@ -117,6 +117,7 @@ def test_options_arrive(esr, corpus, tmp_path):
         ("audio", "say with which retriever to make one: --source RETRIEVER"),
         ("nowhere --source R", "nowhere: missing (no such file or folder)"),
         ("--source R", "index what? give files, or folders with audio"),
+        ("audio --source R --metadata .", "no such file"),
         ("audio --source none", "none"),
         ("audio --source style=R R", "each with the name of its space once"),
         ("audio --source a=R a=R", "each with the name of its space once"),
@@ -124,14 +125,15 @@ def test_options_arrive(esr, corpus, tmp_path):
         ("audio --source R --device cudda", "--device cudda cannot be used"),
         ("audio --source R --max_seconds 0", "max_seconds is 0.0, but must"),
         ("audio --source R --metadata no.csv", "no.csv: no such file"),
-        ("audio --source R --batch_size 0", "batch_size is 0, but must be"),
-        ("audio --source R --workers 0", "workers"),
+        ("audio --source R --batch_size 0", "batch_size must be at least 1"),
+        ("audio --source R --workers 0", "workers must be at least 1"),
         ("audio --source R --prune --cut words", "invalid choice: 'words'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(esr, corpus, words, message):
     status, _, line = esr(words)
     assert status == 2 and message in line
+    assert not os.path.exists("index")
 
 
 def test_other_settings_than_the_index_has(
@@ -156,6 +158,35 @@ def test_the_second_writer(esr, corpus):
 def test_a_folder_that_is_no_index(esr, corpus):
     status, _, line = esr("audio --source R", out=corpus)
     assert status == 2 and "holds other files" in line
+
+
+@pytest.mark.parametrize("out", ["file", "file/index"])
+def test_a_file_in_the_way(esr, corpus, tmp_path, out):
+    (tmp_path / "file").write_text("mine")
+    status, _, line = esr("audio --source R", out=out)
+    assert status == 2 and "file" in line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_reader_that_stops_early_is_no_mistake():
+    script = """
+from esr_lobes.errors import one_line_errors
+@one_line_errors
+def tell():
+    for _ in range(100000):
+        print("a line")
+tell()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
 
 
 def test_the_help_teaches(capsys):

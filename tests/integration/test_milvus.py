@@ -195,6 +195,13 @@ def test_the_rest_of_the_interface(both):
     few = here.background("style", 7)
     assert few.shape == (7, 16)
     assert there.background("style", 7).shape == (7, 16)
+    # The same segments in every space, whose scores are fused.
+    keys = there.sample(7)
+    assert len(set(keys)) == 7
+    for space in there.spaces:
+        assert np.array_equal(
+            there.background(space, 7), there.take(space, keys)
+        )
     with pytest.raises(ValueError, match="no column 'emotoin'.*'emotion'"):
         there.values("emotoin")
     with pytest.raises(ValueError, match="no space 'speed'"):
@@ -254,6 +261,22 @@ def test_only_what_changed_travels(tmp_path):
     make_index(folder, files=range(3, 65), emotion="proud")
     report = publish(folder, where, progress=False)
     assert (report.added, report.changed, report.deleted) == (0, 186, 0)
+    assert_same(where, folder)
+
+
+def test_an_index_that_grows_while_it_is_published(tmp_path, monkeypatch):
+    """The table was opened once more by its name, which was gone by then."""
+    folder = make_index(tmp_path / "index")
+    where = f"milvus://{tmp_path}/lite.db/speech"
+    create = publishing._Publisher._create
+
+    def overtaken(self, *args):
+        create(self, *args)
+        make_index(folder, files=range(65))
+
+    monkeypatch.setattr(publishing._Publisher, "_create", overtaken)
+    assert publish(folder, where, progress=False).added == 180
+    assert publish(folder, where, progress=False).added == 15
     assert_same(where, folder)
 
 

@@ -19,6 +19,7 @@ from esr_lobes.index.local import LocalStore
 from esr_lobes.indexing import plan
 from esr_lobes.indexing.build import build_index
 from esr_lobes.indexing.cutting import Cutting
+from esr_lobes.indexing.digests import digest_of
 from esr_lobes.indexing.engines import WorkerSpec
 from esr_lobes.indexing.ray_engine import RayEngineError, ray_engine
 from esr_lobes.indexing.unfinished import Unfinished
@@ -117,7 +118,7 @@ def test_a_cluster_for_a_while(tiny_retriever, write_tone, tmp_path, caplog):
     if is_running():
         pytest.skip("a Ray cluster runs on this machine")
     path = str(write_tone(tmp_path / "a.wav", seconds=2.0))
-    unit = Unit(((path, "d"),))
+    unit = Unit(((path, digest_of(path)[0]),))
     spec = WorkerSpec({"style": str(tiny_retriever)}, Cutting(**WINDOWS))
     ((done, shard),) = ray_engine([unit], spec, n_workers=1)
     assert "no Ray cluster runs here" in caplog.text

@@ -94,6 +94,10 @@ def test_the_command_line_and_python_find_the_same(esr, built, corpus):
                 "minus": {"angry": 0.7, "mad": 1},
             },
         ),
+        (
+            ["flat", "angry=-1.5", "--minus=-dull"],
+            {"query": {"flat": 1, "angry": -1.5}, "minus": "-dull"},
+        ),
         (["--clip", clip], {"clip": clip}),
         (
             ["--clip", f"{corpus}/2.wav@0:01-0:3.0", "flat"],
@@ -215,6 +219,11 @@ def test_a_model_that_was_moved(esr, corpus, tiny_retriever, tmp_path):
         (["flat", "--export", "full"], "full is there and no empty folder"),
         (["flat", "--labels", "full"], "full is there and no empty folder"),
         (["flat", "--playlist", "full"], "full is there already"),
+        (["flat", "--playlist", "full/mine/x.m3u"], "mine is no folder"),
+        (["flat", "--labels", "full/mine/x"], "mine is no folder"),
+        (["flat", "--export", "o", "--labels", "./o"], "where --export writes"),
+        (["flat", "--export", "o", "--playlist", "o"], "where --export writes"),
+        (["flat", "--export", "o/x", "--labels", "o"], "where --export writes"),
     ],
 )
 def test_one_line_for_what_is_wrong(esr, built, tmp_path, words, message):
@@ -225,6 +234,7 @@ def test_one_line_for_what_is_wrong(esr, built, tmp_path, words, message):
     assert line.startswith("error: ")
     assert any(each in line for each in message.split("|")), line
     assert [p.name for p in tmp_path.iterdir()] == ["full"]
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine"]
 
 
 def test_no_index_there(esr, tmp_path):

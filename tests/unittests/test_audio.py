@@ -9,6 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -154,6 +155,22 @@ def test_missing_and_empty(tmp_path):
         assert reason(function, no_samples) == "empty"
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_file_that_vanishes_while_it_is_opened(
+    tmp_path, write_tone, monkeypatch, is_before
+):
+    """Before or after its size is asked for."""
+    path, getsize = write_tone(tmp_path / "a.wav"), os.path.getsize
+
+    def vanishing(name):
+        size = None if is_before else getsize(name)
+        path.unlink()
+        return size or getsize(name)
+
+    monkeypatch.setattr(os.path, "getsize", vanishing)
+    assert reason(audio.read, path) == "missing"
+
+
 def test_what_is_no_file_is_called_by_its_name(tmp_path):
     os.mkfifo(tmp_path / "fifo.wav")
     (tmp_path / "link.wav").symlink_to("gone.wav")
@@ -262,6 +279,20 @@ def test_not_finite(tmp_path, value):
     assert len(audio.read(path, 0.0, 1.0)) == 16000  # that part is fine
 
 
+@pytest.mark.parametrize("level, channels", [(1e30, 1), (3e38, 2), (1e10, 1)])
+def test_giant_samples(tmp_path, level, channels):
+    """They once became vectors of NaN, or overflowed when they were mixed."""
+    path = tmp_path / "giant.wav"
+    wav = np.full((16000, channels), level, np.float32)
+    wav[::2] *= -1
+    soundfile.write(path, wav, 16000, subtype="FLOAT")
+    assert reason(audio.check, path) == "not finite"
+    assert reason(audio.read, path) == "not finite"
+    soundfile.write(path, wav / level * 1e9, 16000, subtype="FLOAT")
+    assert audio.check(path).channels == channels
+    assert len(audio.read(path)) == 16000
+
+
 def test_one_sample_is_no_waveform(tmp_path):
     path = tmp_path / "click.wav"
     soundfile.write(path, [0.5], 192000)
@@ -313,6 +344,7 @@ def test_three_hours_in_flat_memory(tmp_path, write_tone):
 def test_find_audio(tmp_path):
     names = ["b/2.WAV", "b/1.flac", "a.Opus", "c/d/e.mp3", "z.ogg"]
     others = ["._a.Opus", "b/._2.WAV", ".cache/x.wav", "notes.txt", "wav"]
+    others += ["lost+found/x.wav"]
     for name in names + others:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -335,6 +367,25 @@ def test_find_audio_says_what_is_missing(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(AudioError, match="no file in this folder ends in"):
         audio.find_audio([tmp_path])
+
+
+def test_a_folder_that_cannot_be_searched(write_tone):
+    """Its files would else be taken for deleted."""
+    with tempfile.TemporaryDirectory() as folder:
+        # for one who is root here and is not during the search
+        os.chmod(folder, 0o755)
+        write_tone(f"{folder}/a.wav")
+        locked = write_tone(f"{folder}/locked/b.wav").parent
+        locked.chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(AudioError, match="locked: missing .Permission"):
+                audio.find_audio(folder)
+        finally:
+            os.seteuid(user)
+            locked.chmod(0o755)
 
 
 @pytest.mark.parametrize(

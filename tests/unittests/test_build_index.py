@@ -5,6 +5,7 @@ Authors
 """
 
 import csv
+import errno
 import json
 import os
 import resource
@@ -17,11 +18,13 @@ import torch
 from tiny_retriever import make_tiny_retriever
 
 from esr_lobes import EncoderRetriever, audio
+from esr_lobes.errors import MendableError
 from esr_lobes.index.local import LocalStore
 from esr_lobes.index.segments import segment_id
 from esr_lobes.index.store import (
     IndexBusyError,
     IndexFolderError,
+    read_skips,
     read_table,
     replace_info,
     write_lock,
@@ -202,6 +205,64 @@ def test_a_file_that_vanishes_while_others_are_heard(
     assert heard == ["2.wav"] and report.segments == 7
 
 
+def test_a_file_that_changes_before_it_is_heard(
+    index, corpus, monkeypatch, heard
+):
+    """As logs do: 2.wav becomes 4.wav, and another 2.wav is written."""
+    engine = build.local_engine
+
+    def rotating(units, worker, n_workers):
+        (corpus / "2.wav").rename(corpus / "4.wav")
+        shutil.copy(corpus / "1.wav", corpus / "2.wav")
+        yield from engine(units, worker, n_workers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "local_engine", rotating)
+        assert index().skipped == 1
+    report = index()
+    assert (report.new, report.moved, report.skipped) == (1, 1, 0)
+    rows, vectors = rows_of(report)
+    anew = rows_of(index(rebuild=True))
+    assert anew[0] == rows
+    np.testing.assert_allclose(anew[1], vectors, atol=1e-5)
+
+
+def test_a_file_that_cannot_be_read_now_keeps_its_segments(index, corpus):
+    _, before = rows_of(index())
+    away = (corpus / "2.wav").rename(corpus.parent / "away")
+    (corpus / "2.wav").symlink_to(corpus.parent / "not mounted")
+    report = index()
+    assert (report.kept, report.dropped, report.new) == (4, 0, 0)
+    text = "1 cannot be read now and keep their segments, such as"
+    assert f"{text} {corpus / '2.wav'} (No such file" in str(report)
+    assert np.array_equal(rows_of(report)[1], before)
+    away.rename(corpus / "2.wav")
+    report = index()
+    assert report.kept == 4 and "cannot be read" not in str(report)
+
+
+def test_giant_samples_harm_no_other(index, corpus):
+    """They once kept an index from ever being written."""
+    wave = np.sin(np.arange(16000)).astype(np.float32) * 1e30
+    soundfile.write(corpus / "giant.wav", wave, 16000, "FLOAT")
+    for _ in range(2):
+        report = index()
+        assert (report.skipped, report.segments) == (1, 7)
+
+
+def test_odd_names_stay_in_the_list_of_skips(index, corpus):
+    names = ["a\rb.wav", "a\nb.wav", 'a"b.wav', "a,b.wav"]
+    for name in names:
+        (corpus / name).write_text("no audio")
+    for _ in range(2):
+        report = index()
+        assert (report.files, report.skipped) == (8, 4)
+    info = LocalStore(report.folder).info
+    skips = read_skips(report.folder, info)
+    found = sorted(os.path.basename(skip.path) for skip, _ in skips)
+    assert found == sorted(names)
+
+
 def test_a_name_that_is_no_text(index, corpus):
     odd = os.fsencode(corpus) + b"/\xff.wav"
     shutil.copy(os.fsencode(corpus / "0.wav"), odd)
@@ -351,7 +412,41 @@ def test_metadata_stays_and_is_replaced(index, corpus, tmp_path, write_tone):
     assert index(rebuild=True).new == 4 and actors("sex")["2.wav"] == "female"
 
 
-def test_metadata_is_checked_before_the_long_work(index, heard, tmp_path):
+def test_metadata_follows_files_that_move_up(index, corpus, tmp_path):
+    """Each new name was that of another file."""
+    csv_file = tmp_path / "actors.csv"
+    csv_file.write_text("file,actor\n0,a\n1,b\n2,c\n3,d\n")
+    index(metadata=csv_file)
+    for i in (3, 2, 1):
+        (corpus / f"{i}.wav").rename(corpus / f"{i + 1}.wav")
+    report = index()
+    store = LocalStore(report.folder)
+    assert {
+        os.path.basename(segment.path): segment.metadata["actor"]
+        for segment in store.segments(range(len(store)))
+    } == {"0.wav": "a", "2.wav": "b", "3.wav": "c", "4.wav": "d"}
+
+
+def test_files_without_metadata_are_counted(index, corpus, tmp_path):
+    good = (corpus / "1.wav").read_bytes()
+    csv_file = tmp_path / "actors.csv"
+    csv_file.write_text("file,actor\n0,7\n1,8\n")
+    index(metadata=csv_file)
+    (corpus / "1.wav").write_text("no audio")
+    assert index().bare == 0
+    (corpus / "1.wav").write_bytes(good)
+    report = index()
+    assert "1 files have no metadata: give --metadata again" in str(report)
+    report = index(metadata=csv_file)
+    assert report.bare == 0 and "give --metadata" not in str(report)
+    values = LocalStore(report.folder).values("actor")
+    assert values == [7, 8]
+
+
+def test_metadata_is_checked_before_the_long_work(
+    index, heard, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "read_digests", None)
     (tmp_path / "x.csv").write_text("file,start\n0,1\n")
     with pytest.raises(MetadataError, match="'start' is a column of the ind"):
         index(metadata=tmp_path / "x.csv")
@@ -370,6 +465,66 @@ def test_a_folder_with_other_things_is_no_place(index, corpus, retriever):
     with pytest.raises(BuildError, match="holds other files"):
         build_index(corpus, corpus, retriever, progress=False)
     assert sorted(corpus.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("unfinished/novel.txt", "mine"),
+        ("index.json", '{"my": "site"}'),
+        ("index.json", "["),
+        ("index.json", "\udcff"),
+    ],
+)
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_a_folder_that_only_looks_like_an_index(
+    index, tmp_path, name, text, rebuild
+):
+    """What was in it was once deleted or overwritten."""
+    path = tmp_path / "index" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(BuildError, match="holds other files"):
+        index(rebuild=rebuild)
+    assert os.listdir(tmp_path / "index") == [name.partition("/")[0]]
+    assert path.read_text(encoding="utf-8", errors="surrogateescape") == text
+
+
+def test_only_own_files_are_deleted_from_unfinished(index, tmp_path):
+    folder = tmp_path / "index" / "unfinished"
+    index()
+    folder.mkdir()
+    ours = [".settings.json.12.tmp", f".{'0' * 32}.shard.7.tmp", "x.shard"]
+    for name in [*ours, "novel.txt"]:
+        (folder / name).write_text("mine")
+    (folder / "settings.json").write_bytes(b"\xff\xfe")  # no text at all
+    assert index().kept == 4
+    assert os.listdir(folder) == ["novel.txt"]
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+    with pytest.raises(BuildError, match="unfinished is no folder, .* away"):
+        index()
+    assert folder.read_text() == "mine"
+
+
+def test_a_new_folder_that_nothing_came_of_is_gone_again(index, tmp_path):
+    for given, options in [
+        (None, {}),
+        (tmp_path / "nowhere", {}),
+        (tmp_path / "audio", {"retriever": None}),
+    ]:
+        with pytest.raises(MendableError):
+            index(given, **options)
+        assert not (tmp_path / "index").exists()
+    (tmp_path / "index").mkdir()
+    with pytest.raises(MendableError):
+        index(None)
+    assert (tmp_path / "index").exists()
+
+
+def test_a_place_that_is_no_text(corpus, retriever, tmp_path):
+    with pytest.raises(BuildError, match="no name in UTF-8"):
+        build_index(corpus, os.fsdecode(b"/tmp/\xff"), retriever)
 
 
 def test_a_reader_is_not_disturbed(index, corpus):
@@ -417,6 +572,32 @@ def test_a_build_goes_on_where_it_was(index, monkeypatch, heard, corpus):
     rows, vectors = rows_of(report)
     assert rows == undisturbed[0]
     np.testing.assert_allclose(vectors, undisturbed[1], atol=1e-5)
+
+
+def test_shards_of_other_folders_stay(
+    index, corpus, heard, tmp_path, write_tone, monkeypatch
+):
+    other = write_tone(tmp_path / "other" / "5.wav", 0.5, 300.0).parent
+    monkeypatch.setattr(plan, "MAX_FILES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "merge", None)
+        with pytest.raises(TypeError):
+            index([corpus, other])
+    heard.clear()
+    unfinished = tmp_path / "index" / "unfinished"
+    assert index().resumed == 4
+    assert len(list(unfinished.glob("*.shard"))) == 1
+    report = index([corpus, other])
+    assert report.resumed == 1 and heard == [] and report.segments == 8
+    assert not unfinished.exists()
+
+
+def test_stale_shards_do_not_stay(index, corpus, monkeypatch, write_tone):
+    _stop_after_one(monkeypatch, index)
+    for i in range(4):
+        write_tone(corpus / f"{i}.wav", 0.5, 800.0 + i)
+    assert index().resumed == 0
+    assert not (corpus.parent / "index" / "unfinished").exists()
 
 
 def test_a_damaged_shard_is_made_again(index, monkeypatch, corpus, heard):
@@ -478,13 +659,21 @@ def test_the_threads_of_torch_are_given_back(index):
         torch.set_num_threads(1)
 
 
-def test_a_worker_that_fails_ends_the_build(index, monkeypatch, retriever):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), OSError(errno.EIO, "no GPU")]
+)
+def test_a_worker_that_fails_ends_the_build(
+    index, monkeypatch, retriever, error
+):
+    """The disk of the index was blamed for any error of input or output."""
+
     def failing(wavs, wav_lens=None):
-        raise RuntimeError("out of memory")
+        raise error
 
     monkeypatch.setattr(retriever, "encode_batch", failing, raising=False)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(type(error)) as caught:
         index(n_workers=2)
+    assert caught.value is error
 
 
 def test_an_approximate_index_that_is_lost_is_said(index, corpus, write_tone):

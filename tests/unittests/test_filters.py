@@ -179,6 +179,19 @@ def test_columns_of_any_name_and_kind():
     assert own.columns["duration"] == "double"
 
 
+def test_a_name_is_found_however_its_letters_are_put_together():
+    """Python composes plain names; those in backticks were left as typed."""
+    for columns in {"größe": "int64"}, {"gro\u0308ße": "int64"}:
+        filters = [
+            Filter.parse(condition, columns).tree
+            for condition in (
+                *("`gro\u0308ße` == 3", {"gro\u0308ße": 3}),
+                *(["größe == 3", "gro\u0308ße == 3"] * ("größe" in columns)),
+            )
+        ]
+        assert set(filters) == {("==", *columns, 3)}
+
+
 @pytest.mark.parametrize(
     "condition, message",
     [

@@ -65,19 +65,21 @@ def test_background_by_hand():
     assert background.z([0.8, 0.3]).tolist() == pytest.approx(
         [0.5 / deviation, 0]
     )
-    assert background.percentile([0.8, 0.4, -1]).tolist() == [100, 50, 0]
+    assert background.percentile([0.8, 0.6, 0.5, 0, -1]).tolist() == [
+        *(100, 100, 75, 25, 0)
+    ]
 
 
-def test_a_score_in_single_precision_is_not_above_itself():
-    """0.6 in float32 is 0.60000002; that is no more than 0.6."""
-    scores = np.array([0.1, 0.6], np.float64)
+def test_a_score_in_single_precision_is_itself():
+    """0.1 in float32 is 0.10000000149, 0.7 is 0.69999999: no more, no less."""
+    scores = np.array([0.1, 0.7], np.float64)
     background = Background(scores)
     found = background.percentile(scores.astype(np.float32))
-    assert found.tolist() == [0, 50]
+    assert found.tolist() == [50, 100]
 
 
 def test_one_segment_or_none_has_no_background():
     assert np.isnan(Background([0.3]).z([0.3])).all()
     assert np.isnan(Background([]).z([0.3])).all()
     assert np.isnan(Background([]).percentile([0.3])).all()
-    assert Background([0.3]).percentile([0.3, 0.4]).tolist() == [0, 100]
+    assert Background([0.3]).percentile([0.2, 0.3]).tolist() == [0, 100]

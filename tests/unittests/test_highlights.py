@@ -115,6 +115,24 @@ def test_csv_has_all_columns_of_all_hits():
     assert float(rows[1]["score"]) == 0.4
 
 
+def test_a_spreadsheet_computes_nothing(talk, tmp_path):
+    """Cells of a user's table such as =HYPERLINK(...) came out as they were."""
+    texts = ["=1+1", "+1", "-x", "@a", "\t=1", "\r=1", "a=1", "'", ""]
+    joined = {f"c{i}": text for i, text in enumerate(texts)}
+    found = hit(talk, number=-3, **joined, **{"=head": 1})
+    cut_clips([found], tmp_path / "clips")
+    for text in (
+        hits_csv([found]),
+        (tmp_path / "clips" / "index.csv").read_bytes().decode(),
+    ):
+        (line,) = csv.DictReader(io.StringIO(text, newline=""))
+        shown = [line[name] for name in joined]
+        assert shown == ["'" + text for text in texts[:6]] + texts[6:]
+        assert line["number"] == "-3" and line["'=head"] == "1"
+    (whole,) = json.loads(hits_json([found]))
+    assert whole["metadata"] == found.segment.metadata
+
+
 def test_the_shell_sees_a_strange_name_as_one_word():
     path = "/it's; rm -rf $HOME.wav"
     words = shlex.split(play_command(hit(path, 1.25, 2.0)))
@@ -190,6 +208,8 @@ def test_nothing_is_written_over(tmp_path):
             write([hit()], tmp_path / "old.m3u")
         with pytest.raises(MendableError, match="cannot be made"):
             write([hit()], tmp_path / "old.m3u" / "clips")
+    with pytest.raises(MendableError, match="no folder that may be written"):
+        write_playlist([hit()], tmp_path / "old.m3u" / "new" / "b.m3u")
     assert (tmp_path / "old.m3u").read_text() == "mine"
     assert (tmp_path / "full" / "talk.txt").read_text() == "mine"
 

@@ -6,6 +6,7 @@ Authors
 
 import json
 import os
+import pkgutil
 import random
 import subprocess
 import sys
@@ -98,6 +99,38 @@ def test_the_next_commit_leaves_nothing_of_the_one_before(tmp_path):
         "style.000005.faiss",
         "unfinished",
     ]
+
+
+def test_files_of_the_user_are_neither_swept_nor_counted(tmp_path):
+    """A table of hits with a date in its name went with the next commit; one
+    with the time, too, made every later commit fail."""
+    commit_rows(tmp_path, unit_rows(3))
+    mine = {
+        *("hits.20261121.csv", "hits.202611211903.csv", "skipped.csv"),
+        *("segments.000001.csv", "segments.2147483647.parquet"),
+        *("style.9999999999.faiss", "skipped.202611211903.csv"),
+        *(".hits.20261121.csv.7.tmp", ".notes.7.tmp"),
+    }
+    left = {".index.json.7.tmp", ".segments.000009.parquet.7.tmp"}
+    for name in mine | left | {"style.000041.ivf.faiss"}:
+        (tmp_path / name).write_text("mine")
+    info = commit_rows(tmp_path, unit_rows(4))
+    assert info["generation"] == 42 and len(LocalStore(tmp_path)) == 4
+    ours = {"index.json", "index.lock", "segments.000042.parquet"}
+    ours |= {"skipped.000042.csv", "style.000042.faiss"}
+    assert set(files(tmp_path)) == ours | mine
+
+
+def test_a_commit_that_fails_leaves_nothing(tmp_path):
+    commit_rows(tmp_path, unit_rows(3))
+    before = files(tmp_path)
+    for skips in ["no skip"], [(Skip("a", "b"), "\udcff")]:
+        with pytest.raises((ValueError, AttributeError)):
+            commit_rows(tmp_path, unit_rows(4), skips)
+        assert files(tmp_path) == before
+    with pytest.raises(IndexFolderError, match="fingerprint of style"):
+        commit_rows(tmp_path, unit_rows(4), fingerprint=None)
+    assert files(tmp_path) == before and len(LocalStore(tmp_path)) == 3
 
 
 def test_blocks_of_the_state_before_make_the_next(tmp_path):
@@ -268,6 +301,26 @@ def test_a_reader_that_comes_between_two_commits_looks_again(
     assert len(LocalStore(tmp_path)) == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["faiss_files.beginning", "vectors.read_faiss"]
+)
+def test_a_reader_is_overtaken_while_it_opens(tmp_path, monkeypatch, name):
+    """The header was read, then a commit deleted the file: one of 200 opens
+    beside a busy writer ended with a FileNotFoundError."""
+    commit_rows(tmp_path, unit_rows(30))
+    name = f"esr_lobes.index.{name}"
+    function, still = pkgutil.resolve_name(name), [5, 4, 3]
+
+    def overtaken(path, *args):
+        found = function(path, *args)
+        if still:
+            commit_rows(tmp_path, unit_rows(still.pop()))
+        return found
+
+    monkeypatch.setattr(name, overtaken)
+    assert len(LocalStore(tmp_path)) == 5 and not still
+
+
 def test_readers_open_while_a_writer_commits(tmp_path):
     commit_rows(tmp_path, unit_rows(1, seed=1))
     is_over = threading.Event()
@@ -432,6 +485,39 @@ def test_another_table_is_refused(tmp_path, harm):
         read_table(tmp_path, info)
 
 
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        *(("start", value) for value in (-5.0, 1.0, np.nan, None)),
+        *(("stop", value) for value in (0.0, np.inf, np.nan)),
+        *(("channel", -3), ("path", "/a\0b"), ("id", None)),
+    ],
+)
+def test_segments_that_are_none(tmp_path, column, value):
+    """Times of a stranger's table ended in labels, and in names of files."""
+    info = commit_rows(tmp_path, unit_rows(1))
+    path = tmp_path / info["segments"]
+    table = pq.read_table(path)
+    i = table.schema.get_field_index(column)
+    field = table.schema.field(i).with_nullable(True)
+    table = table.set_column(i, field, pa.array([value], field.type))
+    pq.write_table(table, path)
+    opened = LocalStore(tmp_path)
+    with pytest.raises(IndexFolderError, match="parquet is damaged"):
+        opened.segments([0])
+
+
+@pytest.mark.parametrize("value", [b"x", [1], {"a": 1}])
+def test_columns_hold_what_a_table_of_hits_can_show(tmp_path, value):
+    info = commit_rows(tmp_path, unit_rows(3))
+    path = tmp_path / info["segments"]
+    table = pq.read_table(path).drop_columns("mood")
+    table = table.append_column("mood", pa.array([value] * 3))
+    pq.write_table(table, path)
+    with pytest.raises(IndexFolderError, match="not the 3 segments"):
+        LocalStore(tmp_path)
+
+
 def test_damage_that_is_seen_late_is_named_too(tmp_path):
     info = commit_rows(tmp_path, unit_rows(300))
     path = tmp_path / info["segments"]
@@ -514,12 +600,18 @@ def test_segments_of_a_store(tmp_path, monkeypatch):
     assert opened.values("path", 2) == ["/corpus/00000.wav"] + [
         "/corpus/00001.wav"
     ]
-    with pytest.raises(ValueError, match="did you mean 'mood'"):
+    with pytest.raises(ValueError, match="'moods', did you mean 'mood'"):
         opened.values("moods")
     everything = opened.background("style")
     assert everything.shape == (60, 8)
     some = opened.background("style", 3)
     np.testing.assert_array_equal(some, everything[[0, 20, 40]])
+    assert opened.sample(3).tolist() == [0, 20, 40]
+    assert opened.sample(99).tolist() == list(range(60))
+    # What is published is what was opened, also after another commit.
+    commit_rows(tmp_path, unit_rows(2))
+    lines = list(opened.lines(25))
+    assert sum(lines, []) == table.to_pylist()
 
 
 def test_an_empty_index_opens(tmp_path):

@@ -5,10 +5,12 @@ Authors
  * The esr_lobes contributors
 """
 
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +24,7 @@ from esr_lobes.errors import MendableError
 from esr_lobes.index.segments import SCHEMA, segment_id
 from esr_lobes.indexing import worker as worker_module
 from esr_lobes.indexing.cutting import Cutting
+from esr_lobes.indexing.digests import digest_of
 from esr_lobes.indexing.worker import (
     Shard,
     Unit,
@@ -68,7 +71,11 @@ def folder(tmp_path_factory):
 
 
 def unit_of(folder, *names):
-    return Unit(tuple((str(folder / name), f"d-{name}") for name in names))
+    return Unit(tuple((str(folder / n), digest(folder / n)) for n in names))
+
+
+def digest(path):
+    return digest_of(path)[0] if path.exists() else "gone"
 
 
 def check_rows(shard, retriever):
@@ -81,7 +88,7 @@ def check_rows(shard, retriever):
         np.testing.assert_allclose(vector, expected, atol=1e-4)
         assert row["id"] == segment_id(*place, row["digest"])
         assert row["duration"] == row["stop"] - row["start"]
-        assert row["digest"] == "d-" + row["path"].rsplit("/", 1)[1]
+        assert row["digest"] == digest(Path(row["path"]))
 
 
 def test_voice(retrievers, folder):
@@ -149,7 +156,7 @@ def test_bad_files_harm_no_other(retrievers, folder, chapter_seconds):
         skip.path.rsplit("/", 1)[1]: (skip.reason, digest)
         for skip, digest in shard.skips
     }
-    assert found == {name: (bad[name], f"d-{name}") for name in bad}
+    assert found == {name: (bad[name], digest(folder / name)) for name in bad}
     assert all(reason in audio.ADVICE for reason in bad.values())
     check_rows(shard, retrievers["style"])
     alone = Worker(retrievers, VOICE, chapter_seconds=chapter_seconds)(
@@ -160,6 +167,41 @@ def test_bad_files_harm_no_other(retrievers, folder, chapter_seconds):
         shard.vectors["style"], alone.vectors["style"], atol=1e-5
     )
     check_round_trip(shard)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "corrupt.wav"])
+def test_a_file_that_changes_is_not_taken_for_what_it_was(
+    retrievers, folder, tmp_path, name
+):
+    """Else other content has its vectors for ever."""
+    for name_here in (name, "b.flac"):
+        shutil.copy(folder / name_here, tmp_path)
+    unit = unit_of(tmp_path, name, "b.flac")
+    with open(tmp_path / name, "ab") as file:
+        file.write(b"more")
+    shard = Worker(retrievers, VOICE)(unit)
+    assert [(s.path, s.reason, s.detail) for s, _ in shard.skips] == [
+        (str(tmp_path / name), "changed", "while it was read")
+    ]
+    assert set(shard.table["path"].to_pylist()) == {str(tmp_path / "b.flac")}
+
+
+def test_an_embedding_that_is_no_number_is_a_skip(retrievers, folder):
+    class Odd:
+        hparams = SimpleNamespace(sample_rate=16000, embedding_size=1)
+
+        def encode_batch(self, waves):
+            # only the cry in b.flac, after a pause, is widened to one second
+            rows = [len(wave) == 16000 for wave in waves]
+            return torch.tensor([[np.nan if r else 1.0] for r in rows])
+
+    both = {**retrievers, "odd": Odd()}
+    shard = Worker(both, VOICE)(unit_of(folder, "a.wav", "b.flac"))
+    assert [(Path(s.path).name, s.reason) for s, _ in shard.skips] == [
+        ("b.flac", "not finite")
+    ]
+    assert {Path(p).name for p in shard.table["path"].to_pylist()} == {"a.wav"}
+    assert np.isfinite(shard.vectors["odd"]).all()
 
 
 def test_windows_take_what_is_no_voice(retrievers, folder):
@@ -309,6 +351,7 @@ def test_one_thread_is_put_back():
 PEAK = """
 import resource, sys, types, torch
 from esr_lobes.indexing.cutting import Cutting
+from esr_lobes.indexing.digests import digest_of
 from esr_lobes.indexing.worker import Unit, Worker
 class Loudness:
     hparams = types.SimpleNamespace(sample_rate=16000, embedding_size=1)
@@ -316,7 +359,7 @@ class Loudness:
         return torch.stack([wave.abs().max()[None] for wave in waves])
 worker = Worker({"loud": Loudness()}, Cutting("windows"), 4, 20)
 for path in sys.argv[1:]:
-    print(len(worker(Unit(((path, "d"),))).table))
+    print(len(worker(Unit(((path, digest_of(path)[0]),))).table))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

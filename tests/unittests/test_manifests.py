@@ -4,6 +4,8 @@ Authors
  * The esr_lobes contributors
 """
 
+import csv
+import io
 import os
 
 import numpy as np
@@ -20,6 +22,15 @@ HEADER = "ID,duration,wav,start,stop,channel,speaker,style\n"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "train.csv"
+
+
+def test_any_cell_comes_back_from_csv():
+    """A carriage return once ended the row that it stood in."""
+    cells = ["a\rb", "a\nb", "a\r\nb", "\r", 'a"b', "a,b", " a ", "", "ü"]
+    text = manifests.csv_text(["x", "y"], [[cell, "1"] for cell in cells])
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows == [["x", "y"], *([cell, "1"] for cell in cells)]
+    assert manifests.csv_text(["x"], [[1], ["b"]]) == "x\n1\nb\n"
 
 
 def test_written_rows_come_back(path):

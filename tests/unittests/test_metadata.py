@@ -4,6 +4,9 @@ Authors
  * The esr_lobes contributors
 """
 
+import os
+from unicodedata import normalize
+
 import pyarrow as pa
 import pytest
 
@@ -74,6 +77,44 @@ def test_types(read):
     }
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["007", "12"],
+        ["1", "-01"],
+        ["00.5", "1"],
+        ["1234567890123456789", "1"],
+        ["12345678901234567890", "1"],
+    ],
+)
+def test_numbers_that_are_names_stay_text(read, cells):
+    rows, _ = read(f"path,code\na/1.wav,{cells[0]}\nb/1.wav,{cells[1]}\n")
+    assert [rows[path]["code"] for path in FILES[:2]] == cells
+
+
+@pytest.mark.parametrize("cells", [[0, 10], [0.5, -0.25], [10**17, -1]])
+def test_other_numbers_are_numbers(read, cells):
+    rows, _ = read(f"path,n\na/1.wav,{cells[0]}\nb/1.wav,{cells[1]}\n")
+    assert [rows[path]["n"] for path in FILES[:2]] == cells
+
+
+def test_names_are_those_of_a_filter(read):
+    """A filter takes letter and accent for the letter with the accent."""
+    apart = normalize("NFD", "größe")
+    assert apart != "größe"
+    assert read(f"path,{apart}\n2,1\n")[0] == {FILES[2]: {"größe": 1}}
+    with pytest.raises(MetadataError, match="'größe' stands twice"):
+        read(f"path,{apart},größe\n2,1,1\n")
+
+
+def test_a_csv_that_cannot_be_read():
+    memory = "/proc/self/mem"
+    if not os.path.isfile(memory):
+        pytest.skip("no file here that even its owner cannot read")
+    with pytest.raises(MetadataError, match="mem cannot be read .*Input/outp"):
+        read_metadata(memory, FILES)
+
+
 def test_quotes_newlines_and_a_byte_order_mark(read):
     text = 'path,said\n2,"well,\n""no"""\n'
     rows, _ = read(text, encoding="utf-8-sig")
@@ -90,6 +131,8 @@ def test_quotes_newlines_and_a_byte_order_mark(read):
         ("path\n2\n", "no column besides 'path'"),
         ("path,a,a\n2,1,1\n", "'a' stands twice"),
         ("path,start\n2,1\n", "'start' is a column of the index itself"),
+        ("path,play\n2,1\n", "'play' is a column of the index itself"),
+        ("path,clip\n2,1\n", "'clip' is a column of the index itself"),
         ("path,score\n2,1\n", "'score' is a column of the index itself"),
         ("path,how loud\n2,1\n", "'how loud' cannot stand in a filter"),
         ("path,in\n2,1\n", "'in' cannot stand in a filter"),

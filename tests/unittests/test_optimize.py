@@ -210,6 +210,16 @@ def test_the_command(tmp_path, tiny_retriever, capsys):
     assert "nothing was approximate" in capsys.readouterr().out
 
 
+def test_a_folder_of_queries_is_refused_before_a_model_is_loaded(
+    folder, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["optimize", str(folder), "--queries", str(folder), "--force"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"{folder} cannot be read" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "text, message",
     [(b"\n \n", "has no descriptions"), (b"\xff", "is no UTF-8 text")],

@@ -13,6 +13,7 @@ from esr_lobes.audio import AudioError
 from esr_lobes.indexing.plan import (
     Known,
     PlanError,
+    files_after,
     find_files,
     make_plan,
     make_units,
@@ -59,7 +60,6 @@ def test_each_file_has_one_fate():
     assert plan.dropped == ["/a/gone", "/a/old"]
     assert plan.standing == [(SILENT, "q")]
     assert plan.todo == {"/a/mended": "good", "/a/new": "n", "/a/other": "o2"}
-    assert plan.files == sorted(found)
 
 
 def test_two_files_that_swap_their_names_are_not_heard_again():
@@ -91,12 +91,29 @@ def test_other_roots_stay_unless_pruned():
 def test_what_cannot_be_read_is_tried_again_each_time():
     locked = Skip("/a/1", "missing", "Permission denied")
     plan = make_plan({}, [locked], Known(), ["/a"], ["/a"])
-    assert plan.unread == [(locked, "")] and plan.files == ["/a/1"]
+    assert plan.unread == [(locked, "")] and plan.todo == {}
     known = Known(["/a"], {}, [(locked, "")])
     plan = make_plan({}, [locked], known, ["/a"], ["/a"])
     assert plan.standing == [(locked, "")] and plan.unread == []
     plan = make_plan({"/a/1": ("x", 1)}, [], known, ["/a"], ["/a"])
     assert plan.new == ["/a/1"]
+
+
+def test_a_known_file_that_cannot_be_read_now_stays():
+    known = Known(["/a"], {"/a/1": "x"}, [(SILENT, "q")])
+    locked = Skip("/a/1", "missing", "Permission denied")
+    also = Skip(SILENT.path, "missing", "Permission denied")
+    plan = make_plan({}, [locked, also], known, ["/a"], ["/a"])
+    assert plan.kept == ["/a/1"] and plan.unreadable == [locked]
+    assert plan.standing == [(SILENT, "q")]
+    assert plan.dropped == plan.unread == [] and plan.todo == {}
+
+
+def test_files_after_a_build():
+    known = Known(["/a", "/b"], {"/b/1": "x"}, [(SILENT, "q")])
+    assert files_after(["/a/2"], known, ["/a"]) == ["/a/2", "/b/1"]
+    assert files_after(["/a/2"], known, ["/a"], prune=True) == ["/a/2"]
+    assert files_after([], known, ["/b"]) == [SILENT.path]
 
 
 def test_a_file_below_two_roots_counts_once(folders):
@@ -154,8 +171,20 @@ def test_a_file_that_was_a_root_may_go(folders):
     paths, scanned, roots = find_files(None, known)
     assert paths == [c] and scanned == [a, c] and roots == [c]
     os.unlink(c)  # now its folder is empty, as a drive that is not mounted
-    with pytest.raises(AudioError, match="no such file or folder"):
+    with pytest.raises(PlanError, match="no such file or folder"):
         find_files(None, known)
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_a_root_that_gave_nothing_and_is_empty_now(folders, rebuild):
+    """Nothing said how to get rid of it."""
+    a, c = str(folders / "a"), str(folders / "c")
+    skips = [] if rebuild else [(Skip(f"{c}/3.wav", "corrupt"), "y")]
+    known = Known([a, c], {}, skips)
+    os.unlink(folders / "c/3.wav")
+    with pytest.raises(PlanError, match="c: no file .* and add --prune"):
+        find_files(None, known, rebuild=rebuild)
+    assert find_files(a, known, prune=True)[2] == [a]
 
 
 def test_a_file_that_is_asked_for_must_be_there(folders):

@@ -109,3 +109,15 @@ def test_what_overlaps_by_half_is_the_same_speech(start, stop, is_same):
 def test_a_whole_file_is_heard_in_all_of_it():
     clip = Segment("/a.wav", 0.0, None)
     assert is_heard_in(Segment("/a.wav", 3590.0, 3600.0), clip)
+
+
+def test_a_file_is_the_same_through_a_link(tmp_path):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
+    here, there = (
+        Segment(str(tmp_path / name), 0.0, 2.0)
+        for name in ("a.wav", "link.wav")
+    )
+    assert is_heard_in(here, there) and is_heard_in(there, here)
+    assert not is_heard_in(here, Segment(str(tmp_path / "b.wav"), 0.0, 2.0))
+    assert not is_heard_in(here, Segment("a\0b", 0.0, 2.0))

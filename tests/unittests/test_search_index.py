@@ -124,9 +124,9 @@ def test_z_and_percentile_are_of_the_whole_index_whatever_is_asked(index):
     z = (cosines - cosines.mean()) / cosines.std()
     hits = index.search(EAST, k=5)
     assert [h.z for h in hits] == pytest.approx(sorted(z, reverse=True))
-    assert [h.percentile for h in hits] == pytest.approx([80, 60, 40, 20, 0])
+    assert [h.percentile for h in hits] == pytest.approx([100, 80, 60, 40, 20])
     (only,) = index.search(EAST, where="duration > 2")
-    assert only.z == pytest.approx(z[2]) and only.percentile == 0
+    assert only.z == pytest.approx(z[2]) and only.percentile == 20
 
 
 def test_equal_scores_are_ranked_by_path_and_time(write_index):
@@ -135,9 +135,9 @@ def test_equal_scores_are_ranked_by_path_and_time(write_index):
     with SearchIndex.open(folder) as index:
         hits = index.search(EAST)
     assert starts(hits) == [("a", 0), ("a", 5), ("b", 1)]
-    # Nothing stands out: a z of 0/0 is none, and no percentile lies below.
+    # Nothing stands out: a z of 0/0 is none, and none is better.
     assert {h.z for h in hits} == {None}
-    assert {h.percentile for h in hits} == {0.0}
+    assert {h.percentile for h in hits} == {100.0}
 
 
 def test_a_z_threshold_where_nothing_can_stand_out_says_so(write_index):
@@ -155,7 +155,9 @@ def test_thresholds_on_every_scale(index):
 
     assert found(0.8, "cosine") == [("a", 0), ("b", 0)]
     assert found(0.5, "z") == [("a", 0), ("b", 0)]
-    assert found(40, "percentile") == [("a", 0), ("b", 0), ("b", 3)]
+    assert found(60, "percentile") == [("a", 0), ("b", 0), ("b", 3)]
+    # The best of a small index reaches any share.
+    assert found(100, "percentile") == [("a", 0)]
     assert found(2, "cosine") == []
 
 
@@ -315,6 +317,20 @@ def test_a_segment_of_the_index_finds_others_like_it(index):
     assert starts(index.search(clip=hit.segment)) == expected
     # As it is written in a table, where it has one decimal.
     assert starts(index.search(clip=("/a.wav", 0.04, 0.97))) == expected
+
+
+def test_a_clip_given_through_a_link_is_not_its_own_answer(
+    write_index, tmp_path
+):
+    """It was heard again, and was the first of its own answers."""
+    path, link = tmp_path / "talk.wav", tmp_path / "link.wav"
+    path.touch()
+    link.symlink_to(path)
+    rows = [row(str(path), 0), row("/b.wav", 0)]
+    index = SearchIndex.open(write_index(rows, style=[turned(0), turned(50)]))
+    for clip in str(link), (str(link), 0.0, 1.0):
+        (hit,) = index.search(clip=clip)
+        assert hit.segment.path == "/b.wav"
 
 
 def test_a_whole_file_is_the_mean_of_its_segments(index):
@@ -484,7 +500,7 @@ def test_fused_by_score(both):
     assert hits[0].segment.metadata["name"] == "a"
     assert [h.score for h in hits] == pytest.approx(sorted(z)[::-1])
     assert [h.z for h in hits] == [h.score for h in hits]
-    assert [h.percentile for h in hits] == [75, 50, 25, 0]
+    assert [h.percentile for h in hits] == [100, 75, 50, 25]
     reached = both.search(
         style=EAST, content=CONTENT, fusion="score", threshold=0.5, scale="z"
     )
