@@ -24,6 +24,7 @@ DEV = (
         "codespell>=2.3",
         "playwright>=1.45",
         "pre-commit>=3.7",
+        "psutil>=5.9",
         "pytest>=8.0",
         "pytest-cov>=5.0",
         "ruff>=0.6",
