@@ -14,11 +14,13 @@ TENSORBOARD = ["tensorboard>=2.15"]
 DEMO = MINILM + ["espeakng-loader>=0.2.4"]
 APP = ["gradio>=6.0"]
 MILVUS = ["milvus-lite>=3.2", "pymilvus>=3.0"]
+POCKETSPHINX = ["pocketsphinx>=5.0.4"]
 SCALE = MILVUS + ["ray[data]>=2.51,<2.64"]
 DEV = (
     DEMO
     + TENSORBOARD
     + APP
+    + POCKETSPHINX
     + SCALE
     + [
         "codespell>=2.3",
@@ -67,6 +69,7 @@ setup(
         "minilm": MINILM,
         "tensorboard": TENSORBOARD,
         "app": APP,
+        "pocketsphinx": POCKETSPHINX,
         "scale": SCALE,
         "demo": DEMO,
         "dev": DEV,

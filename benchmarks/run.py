@@ -22,6 +22,7 @@ SCRIPTS = (
     "trials.py",
     "indexing.py",
     "searching.py",
+    "cif.py",
 )
 HEAD = """# Benchmarks
 

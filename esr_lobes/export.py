@@ -21,6 +21,7 @@ from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from safetensors.torch import save_file
 
 from esr_lobes.audio import SAMPLE_RATE
+from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
 from esr_lobes.opening import WEIGHTS
 
@@ -99,6 +100,29 @@ def write_retriever(folder, page, modules):
         shutil.rmtree(old)
     else:
         os.replace(new, folder)
+
+
+def check_folder(folder):
+    """Returns nothing for a folder that a retriever may be written to.
+
+    Arguments
+    ---------
+    folder : str
+        New, empty, or that of a retriever.
+
+    Raises
+    ------
+    MendableError
+        If something else is there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise MendableError(f"{folder} is a file: give another --out")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / PAGE).is_file():
+            raise MendableError(
+                f"{folder} is there and is no retriever: give another --out"
+            )
 
 
 def backbone_folder(name):

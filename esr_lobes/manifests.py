@@ -44,7 +44,9 @@ COLUMNS = (
     "speaker",
     "style",
 )
-"""The columns every manifest has, in this order; others follow them."""
+"""The columns of a manifest, in this order; others follow them."""
+
+_NUMBERS = ("duration", "start", "stop", "channel")
 
 DURATION_TOLERANCE = 0.002
 """Seconds by which duration and stop - start may differ."""
@@ -64,7 +66,7 @@ class ManifestError(MendableError):
     """A manifest that cannot be used, with line numbers and what to do."""
 
 
-def write_manifest(path, rows):
+def write_manifest(path, rows, columns=COLUMNS):
     """Writes a manifest; the file is either whole or not there.
 
     Arguments
@@ -72,10 +74,13 @@ def write_manifest(path, rows):
     path : str or Path
         The CSV file.
     rows : list of dict
-        The clips, in any order, each with the keys in `COLUMNS`: numbers
+        The clips, in any order, each with these columns as keys: numbers
         for duration, start and stop, an int or None for channel. ``wav``
         may begin with ``{data_root}/`` or ``$data_root/``. All rows have
         the same further keys, if any.
+    columns : sequence of str
+        What every row has, another kind of manifest (such as
+        `content_manifests.CLIP_COLUMNS`) other columns.
 
     Raises
     ------
@@ -93,10 +98,10 @@ def write_manifest(path, rows):
     ID,duration,wav,start,stop,channel,speaker,style,take
     a,1.5,$data_root/a.wav,0,1.5,,ann,calm,1
     """
-    write_text(path, manifest_text(path, rows))
+    write_text(path, manifest_text(path, rows, columns))
 
 
-def manifest_text(path, rows):
+def manifest_text(path, rows, columns=COLUMNS):
     """Returns the text of a manifest, or raises a ManifestError.
 
     Arguments
@@ -105,14 +110,16 @@ def manifest_text(path, rows):
         For the message; nothing is written.
     rows : list of dict
         See :func:`write_manifest`.
+    columns : sequence of str
+        Likewise.
 
     Returns
     -------
     str
         CSV, sorted by ID.
     """
-    extra = [key for key in rows[0] if key not in COLUMNS] if rows else []
-    header = [*COLUMNS, *extra]
+    extra = [key for key in rows[0] if key not in columns] if rows else []
+    header = [*columns, *extra]
     problems, lines = [], []
     for number, row in enumerate(rows, start=1):
         where = f"row {number} ({row.get('ID', 'no ID')})"
@@ -121,7 +128,7 @@ def manifest_text(path, rows):
             problems.append(f"{where}: missing or additional: {odd}")
             continue
         cells = {key: _cell(key, row[key]) for key in header}
-        problems += [f"{where}: {text}" for text in _typed(cells)[1]]
+        problems += [f"{where}: {text}" for text in _typed(cells, columns)[1]]
         rest = _ROOT.sub("", cells["wav"])
         for cell in ({**cells, "wav": rest}).values():
             if _PLACEHOLDER.search(cell):
@@ -138,7 +145,9 @@ def manifest_text(path, rows):
     return csv_text(header, sorted(lines))
 
 
-def read_manifest(path, data_root=None, styles=None, is_checked=True):
+def read_manifest(
+    path, data_root=None, styles=None, is_checked=True, columns=COLUMNS
+):
     """Gives the rows of a manifest, typed and checked.
 
     Arguments
@@ -153,6 +162,8 @@ def read_manifest(path, data_root=None, styles=None, is_checked=True):
     is_checked : bool
         Whether each ``wav`` must be there. Only its name is looked up;
         `check_clips` looks inside.
+    columns : sequence of str
+        What every row has.
 
     Returns
     -------
@@ -183,11 +194,11 @@ def read_manifest(path, data_root=None, styles=None, is_checked=True):
             f"{path}: no such manifest; run the preparation of the corpus"
         )
     rows, problems, first_line, is_there = [], [], {}, {}
-    for number, cells in _lines(path):
+    for number, cells in _lines(path, columns):
         if None in cells or None in cells.values():
             problems.append(f"line {number}: more or fewer cells than columns")
             continue
-        row, wrong = _typed(cells)
+        row, wrong = _typed(cells, columns)
         wrong += _unmet(row, data_root, styles, is_checked, is_there)
         first = first_line.setdefault(row["ID"], number)
         if first != number:
@@ -198,7 +209,7 @@ def read_manifest(path, data_root=None, styles=None, is_checked=True):
     return rows
 
 
-def _lines(path):
+def _lines(path, columns):
     """Gives line number and cells by column for each row of a manifest."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -210,10 +221,10 @@ def _lines(path):
             f"{path}: not a CSV file in UTF-8 ({error}); prepare the corpus "
             "again"
         ) from error
-    if not set(COLUMNS) <= set(header) or len(set(header)) < len(header):
+    if not set(columns) <= set(header) or len(set(header)) < len(header):
         raise ManifestError(
             f"{path}: line 1: the columns are '{','.join(header)}'; a "
-            f"manifest has {','.join(COLUMNS)} and others, each once"
+            f"manifest has {','.join(columns)} and others, each once"
         )
     return lines
 
@@ -243,10 +254,10 @@ def _unmet(row, data_root, styles, is_checked, is_there):
     return wrong
 
 
-def _typed(cells):
+def _typed(cells, columns):
     """Gives a row with numbers for text, and a list of what is wrong."""
     row, wrong = dict(cells), []
-    for key in ("ID", "wav", "speaker", "style"):
+    for key in (c for c in columns if c not in _NUMBERS):
         if not row[key]:
             wrong.append(f"no {key}")
         if _CONTROL.search(row[key]):

@@ -35,6 +35,8 @@ PARTS = [
     "text_backbone/*.model",
     "speech_backbone/*.json",
     "speech_backbone/*.safetensors",
+    "speech_backbone/*.txt",
+    "speech_backbone/*.model",
     "speech_backbone/config.yaml",
 ]
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from esr_lobes import audio
 from esr_lobes.errors import MendableError
 from esr_lobes.files import write_text
-from esr_lobes.manifests import csv_text, manifest_text, refuse
+from esr_lobes.manifests import COLUMNS, csv_text, manifest_text, refuse
 
 SKIPS_FILE = "skipped.csv"
 RECORD_FILE = "prepared.json"
@@ -183,7 +183,9 @@ def is_prepared(save_folder, settings):
         return False  # never prepared, or by something else: prepare again
 
 
-def write_splits(save_folder, splits, skips=(), settings=None):
+def write_splits(
+    save_folder, splits, skips=(), settings=None, columns=COLUMNS, tables=()
+):
     """Writes the manifests of a corpus, what was left out, and a record.
 
     Gives ``<split>.csv`` for each split (only the header if it has no
@@ -201,6 +203,10 @@ def write_splits(save_folder, splits, skips=(), settings=None):
         The files left out.
     settings : dict, optional
         See `is_prepared`.
+    columns : sequence of str
+        What every row has, see `write_manifest`.
+    tables : dict, optional
+        Texts of further files that belong to the manifests, by name.
 
     Raises
     ------
@@ -213,17 +219,21 @@ def write_splits(save_folder, splits, skips=(), settings=None):
             if seen.setdefault(row["ID"], split) != split:
                 problems.append(f"{row['ID']} is in {seen[row['ID']]} too")
         refuse(problems, split, "a clip belongs to one split")
-    paths = [os.path.join(save_folder, f"{split}.csv") for split in splits]
-    texts = list(map(manifest_text, paths, splits.values()))
+    texts = {}
+    for split, rows in splits.items():
+        path = os.path.join(save_folder, f"{split}.csv")
+        texts[path] = manifest_text(path, rows, columns)
+    for name, text in dict(tables).items():
+        texts[os.path.join(save_folder, name)] = text
     record = os.path.join(save_folder, RECORD_FILE)
     if os.path.exists(record):
         os.remove(record)
-    for path, text in zip(paths, texts, strict=True):
+    for path, text in texts.items():
         write_text(path, text)
     write_skips(os.path.join(save_folder, SKIPS_FILE), skips)
     content = {
         "settings": _plain(settings or {}),
-        "files": [*map(os.path.basename, paths), SKIPS_FILE],
+        "files": [*map(os.path.basename, texts), SKIPS_FILE],
     }
     write_text(record, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

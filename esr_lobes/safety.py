@@ -36,6 +36,12 @@ from esr_lobes.limits import check_aliases, check_growth, check_text_size
 # `source` and `trust_pickle` are looked at below.
 ALLOWED = frozenset(
     {
+        "esr_lobes.cascade.encoder.CascadeEncoder",
+        "esr_lobes.cascade.huggingface.HuggingFaceRecogniser",
+        "esr_lobes.cascade.pocketsphinx.PocketSphinx",
+        "esr_lobes.clsr.clsr.Unprojected",
+        "esr_lobes.clsr.speech.ClsrSpeech",
+        "esr_lobes.clsr.speech.PooledParaformer",
         "esr_lobes.encoders.compact.CompactEncoder",
         "esr_lobes.encoders.emotion2vec.Emotion2vec",
         "esr_lobes.encoders.huggingface.HuggingFaceSpeech",
@@ -50,6 +56,9 @@ ALLOWED = frozenset(
 # weights at random, or none.
 SOURCED = frozenset(
     {
+        "esr_lobes.cascade.huggingface.HuggingFaceRecogniser",
+        "esr_lobes.clsr.speech.ClsrSpeech",
+        "esr_lobes.clsr.speech.PooledParaformer",
         "esr_lobes.encoders.emotion2vec.Emotion2vec",
         "esr_lobes.encoders.huggingface.HuggingFaceSpeech",
         "esr_lobes.encoders.text.TextEncoder",

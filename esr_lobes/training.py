@@ -182,7 +182,7 @@ def train(run):
     hparams = run.hparams
     if hparams["number_of_epochs"] < 1 or hparams["batch_size"] < 1:
         raise PageError("number_of_epochs and batch_size are at least 1")
-    _check_record(run)
+    check_record(run)
     reader = ClipReader(SAMPLE_RATE, hparams["cache_gib"])
     styles = hparams["train_prompts"].styles
     rows = {split: heard_rows(run, split) for split in ("train", "valid")}
@@ -230,17 +230,31 @@ def train(run):
     return brain
 
 
-def _check_record(run):
+def check_record(run, aims=AIMS, files=("train.csv", "valid.csv")):
     """Refuses to go on with a training of other clips or another aim.
 
     Weights that have heard the speakers of a new test split would be judged
     as if they had not.
+
+    Arguments
+    ---------
+    run : Run
+        From :func:`open_run`, its corpus prepared.
+    aims : sequence of str
+        Keys of the page that must stay.
+    files : sequence of str
+        Manifests that must stay.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints, and something has changed.
     """
     hparams, folder = run.hparams, run.folder
-    record = {key: _plain(hparams[key]) for key in AIMS if key in hparams}
+    record = {key: _plain(hparams[key]) for key in aims if key in hparams}
     for corpus in run.corpora:
-        for split in ("train", "valid"):
-            manifest = folder.manifests(corpus) / f"{split}.csv"
+        for file in files:
+            manifest = folder.manifests(corpus) / file
             digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
             record["/".join(filter(None, (corpus, manifest.name)))] = digest
     path = folder.path / "training.json"

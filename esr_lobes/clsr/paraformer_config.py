@@ -8,7 +8,7 @@ import dataclasses
 
 import yaml
 
-from esr_lobes.encoders.emotion2vec_config import _load_plain
+from esr_lobes.encoders.emotion2vec_config import load_plain
 from esr_lobes.weights import DAMAGE, WeightsError, first_line
 
 # Where FunASR says what, in the words of ParaformerConfig.
@@ -220,7 +220,7 @@ class ParaformerConfig:
             If it cannot be read, or is about another architecture.
         """
         try:
-            return cls(vocab=vocab, **_sizes(_load_plain(path) or {}))
+            return cls(vocab=vocab, **_sizes(load_plain(path) or {}))
         except (*DAMAGE, OverflowError, yaml.YAMLError) as error:
             raise WeightsError(
                 f"{path} describes no Paraformer that can be built "

@@ -9,6 +9,7 @@ Authors
 
 from esr_lobes.commands import (
     app,
+    cascade,
     evaluate,
     figures,
     import_checkpoint,
@@ -29,4 +30,5 @@ ALL = (
     tables,
     figures,
     import_checkpoint,
+    cascade,
 )

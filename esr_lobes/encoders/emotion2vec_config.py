@@ -170,7 +170,7 @@ def read_config(path):
     if not path.is_file():
         return Emotion2vecConfig()
     try:
-        said = _load_plain(path) or {}
+        said = load_plain(path) or {}
         said = said.get("model_conf") or {}
         flat = {**said, **((said.get("modalities") or {}).get("audio") or {})}
         for key, value in (FIXED | FIXED_AUDIO).items():
@@ -197,8 +197,24 @@ def read_config(path):
     return config
 
 
-def _load_plain(path):
-    """Returns what YAML says that stays as small as its text."""
+def load_plain(path):
+    """Returns what YAML says that stays as small as its text.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    object
+        Plain data.
+
+    Raises
+    ------
+    ValueError
+        If the text is too long, too deep, or grows by aliases.
+    """
     size = path.stat().st_size
     if size > MAX_TEXT:
         raise ValueError(f"it has {size} bytes, more than {MAX_TEXT}")

@@ -18,8 +18,17 @@ LAYERS = [
     {"audio", "devices", "files", "limits", "pages", "pooling", "weights"}
     | {"distributed", "schedules"},
     {"manifests", "augment", "prompts", "datasets", "heads", "batches"}
-    | {"batching"},
-    {"preparation", "losses", "encoders", "index", "safety", "synthesis"}
+    | {"batching", "content_manifests"},
+    {
+        "preparation",
+        "losses",
+        "encoders",
+        "cascade",
+        "clsr",
+        "index",
+        "safety",
+        "synthesis",
+    }
     | {"runs"},
     {
         "trials",
@@ -33,11 +42,14 @@ LAYERS = [
         "embedding",
         "corpora",
         "indexing",
+        "content_metrics",
     },
     {"searching", "highlights"}
     | {"reports", "evaluation", "inference", "brain", "export"}
-    | {"published", "results", "style_brain", "tables"},
-    {"training", "importing"},
+    | {"published", "results", "style_brain", "tables"}
+    | {"retrieval_brain", "dual_content_brain", "content_brain"}
+    | {"content_evaluation", "content_export"},
+    {"training", "content_training", "importing", "cascading"},
     {"app"},
     {"commands", "cli"},
 ]

@@ -12,12 +12,18 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tiny_content import SIZES
 
 import esr_lobes
+from esr_lobes.clsr.paraformer import Paraformer
 from esr_lobes.pages import flatten_page, load_page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "hparams").glob("*.yaml"))
+ALL_PAGES = sorted((ROOT / "hparams").glob("*.yaml"))
+# What is said, and how it is said, are taught by pages of their own kinds.
+CONTENT = ("clsr_", "parabge_")
+CONTENT_PAGES = [p for p in ALL_PAGES if p.name.startswith(CONTENT)]
+PAGES = [p for p in ALL_PAGES if p not in CONTENT_PAGES]
 CORPORA = sorted(ROOT.glob("recipes/*/*.yaml"))
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(esr_lobes.__path__, "esr_lobes.")
@@ -85,6 +91,55 @@ def test_a_page_opens(page, open_page):
     assert learning <= set(saved)
     assert all(saved[name] is modules[name] for name in learning)
     assert "!ref" not in flat and "!include" not in flat
+
+
+@pytest.mark.parametrize("page", CONTENT_PAGES, ids=lambda p: p.stem)
+def test_a_page_of_content_opens(page, tiny_text_backbone, tmp_path):
+    """With a tiny recogniser: one of true size would fill a test's memory."""
+    hparams, flat = load_page(
+        page,
+        f"data_folder: {tmp_path}\noutput_folder: {tmp_path}\n"
+        "text_encoder: "
+        f"{{width: 32, model: {{source: '{tiny_text_backbone}'}}}}\n"
+        f"recogniser: {SIZES}\n",
+    )
+    modules = hparams["modules"]
+    assert hparams["name"] == page.stem
+    assert hparams["number_of_epochs"] == sum(hparams["stages"].values())
+    paraformer = hparams["paraformer"]
+    text_encoder = modules["text_encoder"]
+    table = text_encoder.backbone.get_input_embeddings().weight
+    assert paraformer.decoder.vocab == len(table)
+    if page.name.startswith("clsr_"):
+        assert modules["paraformer"] is paraformer
+        assert hparams["vq"].is_hard and hparams["vq"].vq_temperature == 0.1
+    else:
+        assert modules["speech_encoder"].paraformer is paraformer
+    saved = hparams["checkpointer"].recoverables
+    # The text encoder is saved if it learns; the speech side is Paraformer.
+    learning = set(modules) - {"text_encoder", "speech_encoder"}
+    with_weights = {n for n in learning if list(modules[n].parameters())}
+    assert with_weights | {"paraformer"} <= set(saved)
+    assert all(saved[n] is modules[n] for n in with_weights)
+    learns_text = hparams["stages"]["text"] or hparams["stages"]["post"]
+    assert text_encoder.is_frozen == (not learns_text)
+    assert "!ref" not in flat and "!include" not in flat
+
+
+def test_the_paper_s_page_of_content_has_the_paper_s_values():
+    """Hu et al. (2025): alpha = beta = 1/3, 5e-5 in the joint stage, 220 M."""
+    page = ROOT / "hparams" / "clsr_paraformer.yaml"
+    hparams = YAML().load(flatten_page(page, "data_folder: x"))
+    for name in ("quantity_weight", "contrastive_weight"):
+        assert hparams[name] == pytest.approx(1 / 3, abs=1e-6)
+    assert hparams["learning_rates"]["joint"] == 5e-5
+    assert hparams["vq"]["vq_temperature"] == 0.1
+    assert hparams["recogniser_source"] is None
+    large = Paraformer.from_config(
+        {"vocab": 8404} | dict(hparams["recogniser"]["sizes"]), device="meta"
+    )
+    n_parameters = sum(p.numel() for p in large.parameters())
+    assert round(n_parameters / 1e6, 2) == 220.08
 
 
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda p: p.stem)

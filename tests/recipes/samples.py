@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from tiny_backbones import SPEECH, TEXTS, make_tiny
+from tiny_content import write_squad
 from tiny_corpora import (
     write_esd,
     write_expresso,
@@ -21,7 +22,7 @@ from tiny_corpora import (
 
 
 def make_samples(folder):
-    """Writes four corpora and eight checkpoints.
+    """Writes four corpora, questions for a fifth, and eight checkpoints.
 
     Arguments
     ---------
@@ -32,6 +33,7 @@ def make_samples(folder):
     write_expresso(folder / "Expresso", sample_rate=8000)
     write_iemocap(folder / "IEMOCAP")
     write_ravdess(folder / "RAVDESS", (1, 2, 3, 4))
+    write_squad(folder / "SQuAD" / "questions.json")
     for kind in (*TEXTS, *SPEECH):
         make_tiny(kind, folder / kind)
 
