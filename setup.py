@@ -20,7 +20,6 @@ DEV = (
     DEMO
     + TENSORBOARD
     + APP
-    + POCKETSPHINX
     + SCALE
     + [
         "codespell>=2.3",
