@@ -207,8 +207,12 @@ def test_ctrl_c_ends_with_one_line_and_goes_on(
     soundfile.write(tmp_path / "audio" / "long.flac", wave, 16000)
     words = ["index", "audio", "--out", "index", "--cut", "windows"]
     words += ["--source", str(tiny_retriever), "--hop_seconds", "0.5"]
+    # A shell starts what runs in the background deaf to Ctrl-C, and the tests
+    # may be such.
+    script = "import signal; from esr_lobes import cli; "
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from esr_lobes import cli; cli.main({words})"],
+        [sys.executable, "-c", f"{script} cli.main({words})"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
