@@ -28,7 +28,7 @@ from esr_lobes.encoders.emotion2vec_config import read_config
 from esr_lobes.encoders.emotion2vec_files import IGNORED
 from esr_lobes.encoders.huggingface import HuggingFaceSpeech
 from esr_lobes.encoders.text import TextEncoder
-from esr_lobes.export import PAGE, retriever_page, write_retriever
+from esr_lobes.export import check_folder, retriever_page, write_retriever
 from esr_lobes.files import write_text
 from esr_lobes.heads import Projection
 from esr_lobes.weights import WeightsError, misfit, open_pickle
@@ -109,7 +109,7 @@ def import_checkpoint(
             f"there is no pair {pair!r}: choose among {', '.join(PAIRS)}"
         )
     text, speech = pair.rsplit("_", 1)
-    _check_folder(folder)
+    check_folder(folder)
     towers = read_towers(path, trust_pickle)
     hub_id, pooling = TEXT_SOURCES[text]
     modules = {}
@@ -298,18 +298,6 @@ def _page(modules, normalize_wav):
         if isinstance(module, Emotion2vec):
             lines.append(f"        normalize_wav: {normalize_wav}")
     return "\n".join(lines)
-
-
-def _check_folder(folder):
-    """Refuses to replace a folder that is not a retriever's."""
-    folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / PAGE).is_file():
-            raise WeightsError(
-                f"{folder} is there and is no retriever: give another --out"
-            )
-    elif folder.exists() and not folder.is_dir():
-        raise WeightsError(f"{folder} is a file: give another --out")
 
 
 def _card(path, pair, normalize_wav):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
 from esr_lobes.index.approximate import Approximate
+from esr_lobes.index.base import Store
 from esr_lobes.index.segments import Segment
 from esr_lobes.index.state import (
     IndexFolderError,
@@ -23,13 +24,12 @@ from esr_lobes.index.state import (
     unreadable,
 )
 from esr_lobes.index.vectors import FlatVectors, as_rows
-from esr_lobes.pages import did_you_mean
 
 # What a Segment holds, in its order; the other columns are for filters.
 SHOWN = "path", "start", "stop", "channel", "id"
 
 
-class LocalStore:
+class LocalStore(Store):
     """Vectors and segments of one commit.
 
     Files are mapped into memory and columns read when they are asked for, so
@@ -194,24 +194,6 @@ class LocalStore:
         """
         return self._vectors(space).take(keys)
 
-    def background(self, space, count=4096):
-        """Returns vectors that stand for all, the same every time.
-
-        Arguments
-        ---------
-        space : str
-            Which vectors.
-        count : int
-            At most so many.
-
-        Returns
-        -------
-        array
-            Float32 of shape [at most count, dimension], of evenly spaced
-            rows.
-        """
-        return self.take(space, self.sample(count))
-
     def sample(self, count):
         """Returns the keys of segments that stand for all.
 
@@ -326,32 +308,8 @@ class LocalStore:
             wanted &= pc.field("start") < stop
         return np.flatnonzero(self._rows_where(wanted))
 
-    def values(self, column, most=200):
-        """Returns what stands in a column.
-
-        Arguments
-        ---------
-        column : str
-            One of `columns`.
-        most : int
-            At most so many.
-
-        Returns
-        -------
-        list
-            Distinct values, sorted; the first ones if there are more.
-
-        Raises
-        ------
-        ValueError
-            If there is no such column.
-        """
-        if column not in self.columns:
-            columns = list(self.columns)
-            raise ValueError(
-                f"there is no column {column!r}, "
-                f"{did_you_mean(column, columns)}"
-            )
+    def _values(self, column, most):
+        """Returns what stands in a column that is there."""
         with self._reading():
             values = self._table.read([column])[column]
         values = pc.drop_null(pc.unique(values))
@@ -361,9 +319,3 @@ class LocalStore:
         """Lets go of the files; the store answers no more."""
         self._flat, self._fast = {}, {}
         self._table.close(force=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()

@@ -14,6 +14,7 @@ from numbers import Integral
 
 import numpy as np
 
+from esr_lobes.index.base import Store
 from esr_lobes.index.filters import Filter
 from esr_lobes.index.milvus_address import MilvusError, read_address
 from esr_lobes.index.milvus_client import Connection
@@ -111,7 +112,7 @@ def _properties(connection, collection):
     return described.get("properties") or {}
 
 
-class MilvusStore:
+class MilvusStore(Store):
     """What a folder's store is, of an index published to Milvus.
 
     Keys are the segments' ids. A store goes on with the collection that it
@@ -317,24 +318,6 @@ class MilvusStore:
             for row in self._get(keys, [*own, *joined.values()])
         ]
 
-    def background(self, space, count=4096):
-        """Returns vectors that stand for all, the same every time.
-
-        Arguments
-        ---------
-        space : str
-            Which vectors.
-        count : int
-            At most so many.
-
-        Returns
-        -------
-        array
-            Float32 of shape [at most count, dimension], of the rows that
-            were marked when the index was published.
-        """
-        return self.take(space, self.sample(count))
-
     def sample(self, count):
         """Returns the keys of segments that stand for all.
 
@@ -389,32 +372,8 @@ class MilvusStore:
         ]
         return np.array([row["id"] for row in sorted(rows, key=place)], "U32")
 
-    def values(self, column, most=200):
-        """Returns what stands in a column.
-
-        Arguments
-        ---------
-        column : str
-            One of `columns`.
-        most : int
-            At most so many.
-
-        Returns
-        -------
-        list
-            Distinct values, sorted; the first ones if there are more.
-
-        Raises
-        ------
-        ValueError
-            If there is no such column.
-        """
-        if column not in self._fields:
-            columns = list(self._fields)
-            raise ValueError(
-                f"there is no column {column!r}, "
-                f"{did_you_mean(column, columns)}"
-            )
+    def _values(self, column, most):
+        """Returns what stands in a column that is there."""
         known = self.info["values"].get(column)
         if known is None:
             field = self._fields[column]
@@ -429,9 +388,3 @@ class MilvusStore:
     def close(self):
         """Ends the connection; the store answers no more."""
         self._connection.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()

@@ -8,40 +8,12 @@ import json
 import shutil
 
 import pytest
-import torch
-from safetensors.torch import save_file
+from tiny_retriever import make_tiny_retriever
 
 from esr_lobes import cli
-from esr_lobes.encoders.compact import CompactEncoder
-from esr_lobes.heads import Projection
 from esr_lobes.manifests import write_manifest
 from esr_lobes.runs import RunFolder
 
-PAGE = """\
-folder: .
-sample_rate: 16000
-embedding_size: 16
-max_seconds: 2.0
-hop_seconds: 1.0
-min_seconds: 0.2
-speech_encoder: !new:esr_lobes.encoders.compact.CompactEncoder
-    channels: [8, 8]
-    frame_strides: [1, 2]
-speech_projection: !new:esr_lobes.heads.Projection
-    in_features: WIDTH
-    out_features: !ref <embedding_size>
-text_encoder: !new:esr_lobes.encoders.text.TextEncoder
-    source: !ref <folder>/text_backbone
-    local_files_only: True
-text_projection: !new:esr_lobes.heads.Projection
-    in_features: 32
-    out_features: !ref <embedding_size>
-modules:
-    speech_encoder: !ref <speech_encoder>
-    speech_projection: !ref <speech_projection>
-    text_encoder: !ref <text_encoder>
-    text_projection: !ref <text_projection>
-"""
 FEW = ("--trials", "20", "--banks", "train")
 BANK = "templates: ['a {} voice']\nstyles: {calm: [calm], happy: [jolly]}\n"
 
@@ -51,22 +23,7 @@ def training(tmp_path, tiny_text_backbone, write_tone):
     """A training's output folder; its weights are random."""
     folder = tmp_path / "run"
     retriever = folder / "retriever"
-    shutil.copytree(tiny_text_backbone, retriever / "text_backbone")
-    torch.manual_seed(0)
-    encoder = CompactEncoder(channels=[8, 8], frame_strides=[1, 2])
-    modules = {
-        "speech_encoder": encoder,
-        "speech_projection": Projection(encoder.width, 16),
-        "text_projection": Projection(32, 16),
-    }
-    weights = {
-        f"{name}.{key}": value.contiguous()
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
-    save_file(weights, retriever / "weights.safetensors")
-    page = PAGE.replace("WIDTH", str(encoder.width))
-    (retriever / "hyperparams.yaml").write_text(page)
+    make_tiny_retriever(retriever, tiny_text_backbone)
     corpus = tmp_path / "corpus"
     (folder / "hyperparams.yaml").write_text("train_bank: train\n")
     RunFolder(folder).note_corpora({"": str(corpus)})

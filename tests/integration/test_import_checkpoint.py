@@ -29,7 +29,7 @@ from transformers import (
 from esr_lobes import EncoderRetriever
 from esr_lobes.commands import import_checkpoint as command
 from esr_lobes.encoders.emotion2vec import Emotion2vec
-from esr_lobes.errors import one_line_errors
+from esr_lobes.errors import MendableError, one_line_errors
 from esr_lobes.importing import PAIRS, import_checkpoint
 from esr_lobes.weights import WeightsError
 
@@ -489,7 +489,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny_backbone, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     for place in "out", "best.pt":
-        with pytest.raises(WeightsError, match="give another --out"):
+        with pytest.raises(MendableError, match="give another --out"):
             imported(
                 tmp_path / "best.pt",
                 "bert_e2v",
