@@ -11,6 +11,7 @@ from esr_lobes.clsr.clsr import ClsrEncoder
 from esr_lobes.clsr.paraformer import Paraformer
 from esr_lobes.clsr.paraformer_config import ParaformerConfig
 from esr_lobes.clsr.paraformer_files import open_paraformer
+from esr_lobes.clsr.spelling import spelled_rows
 from esr_lobes.clsr.text_bridge import TextBridge
 from esr_lobes.clsr.vocabulary import Vocabulary
 from esr_lobes.clsr.vq import VQAdaptor
@@ -20,7 +21,9 @@ from esr_lobes.pooling import masked_mean
 LEAST_DEVIATION = 1e-3
 
 
-def make_recogniser(text_encoder, sizes, source=None, sampling_ratio=0.75):
+def make_recogniser(
+    text_encoder, sizes, source=None, sampling_ratio=0.75, spelling_scale=0.0
+):
     """Returns a Paraformer that speaks the words of a text encoder.
 
     It has no end of sentence: the number of words is that of its predictor.
@@ -40,6 +43,10 @@ def make_recogniser(text_encoder, sizes, source=None, sampling_ratio=0.75):
     sampling_ratio : float
         Share of the first pass's errors that training shows to the second;
         0: no sampler.
+    spelling_scale : float
+        Norm of the first weights of a new output layer, which are alike for
+        words that are spelled alike, see
+        :func:`esr_lobes.clsr.spelling.spelled_rows`; 0: drawn at random.
 
     Returns
     -------
@@ -61,7 +68,12 @@ def make_recogniser(text_encoder, sizes, source=None, sampling_ratio=0.75):
     config = ParaformerConfig(
         **{**sizes, "vocab": len(vocabulary), **fixed, **without_end}
     )
-    return Paraformer.from_config(config, tokens=tokens)
+    paraformer = Paraformer.from_config(config, tokens=tokens)
+    if spelling_scale:
+        rows = spelled_rows(tokens, config.width, spelling_scale)
+        with torch.no_grad():
+            paraformer.decoder.output_layer.weight.copy_(rows)
+    return paraformer
 
 
 def list_tokens(vocabulary):

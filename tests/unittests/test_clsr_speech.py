@@ -16,6 +16,7 @@ from esr_lobes.clsr.speech import (
     make_recogniser,
     measure_cmvn,
 )
+from esr_lobes.clsr.spelling import spelled_rows
 from esr_lobes.encoders.text import TextEncoder
 
 SIZES = {
@@ -57,6 +58,16 @@ def test_its_tokens_are_the_text_encoder_s_words(text):
     masked = recogniser.is_masked.nonzero().flatten().tolist()
     names = {recogniser.tokens[i] for i in masked}
     assert names == {"[PAD]", "[CLS]", "[SEP]", "[MASK]"}
+
+
+def test_a_new_one_may_begin_with_spelling(text):
+    recogniser = make_recogniser(text, SIZES, spelling_scale=1.5)
+    rows = recogniser.decoder.output_layer.weight
+    assert torch.allclose(rows.norm(dim=1), torch.tensor(1.5))
+    expected = spelled_rows(recogniser.tokens, SIZES["width"], 1.5)
+    assert torch.equal(rows, expected) and rows.requires_grad
+    drawn = make_recogniser(text, SIZES).decoder.output_layer.weight
+    assert not torch.allclose(drawn.norm(dim=1), torch.tensor(1.5), atol=0.1)
 
 
 def test_one_that_spoke_other_words_begins_with_all_but_the_rows(
