@@ -4,116 +4,109 @@ Authors
  * The esr_lobes contributors
 """
 
-import json
+import csv
 import time
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from esr_lobes.cascade.encoder import CascadeEncoder
 from esr_lobes.clsr.vocabulary import word_error_rate
+from esr_lobes.content_manifests import questions_file, read_content
 from esr_lobes.content_metrics import content_recalls, pair_recalls
+from esr_lobes.content_reports import (
+    BOUND,
+    CASCADE,
+    LATE,
+    SPOKEN,
+    ContentReport,
+)
 from esr_lobes.datasets import ClipReader
-from esr_lobes.files import write_text
+from esr_lobes.late_interaction import score_tokens
 
-SYSTEM, CASCADE, BOUND = "system", "cascade", "text (upper bound)"
+SYSTEM = "system"
 
 
-class ContentReport:
-    """Figures of systems on one test set, as JSON and as tables.
+class Reading(NamedTuple):
+    """Clips or texts as a retriever has them: a vector each and, where it
+    knows words, vectors of their tokens, the words, and how long it took."""
+
+    vectors: torch.Tensor
+    tokens: list | None = None
+    texts: list | None = None
+    seconds: float = 0.0
+
+
+def is_content(manifest):
+    """Whether a manifest is one of clips with contexts, by its columns.
 
     Arguments
     ---------
-    settings : dict
-        What was judged: numbers of clips, contexts and questions.
-    systems : dict
-        Figures by name, of each system by its name, judged by context.
-    by_pair : dict
-        The same by pairs of question and context.
+    manifest : str or Path
+        A CSV file, or none.
 
-    Example
+    Returns
     -------
-    >>> figures = {"Q-C R@1": 50.0, "WER": 12.345}
-    >>> print(ContentReport({"clips": 2}, {"mine": figures}, {}))
-    | | Q-C R@1 | WER |
-    |---|---|---|
-    | mine | 50.00 | 12.35 |
-    <BLANKLINE>
-    clips: 2
+    bool
+        False also if there is no such file, or nothing readable in it.
     """
-
-    def __init__(self, settings, systems, by_pair):
-        self.settings = settings
-        self.systems = systems
-        self.by_pair = by_pair
-
-    def __str__(self):
-        """Returns tables in Markdown, and below them what was judged."""
-        parts = [_table(self.systems)]
-        if self.by_pair:
-            # Else each context has one question, and the two agree.
-            parts.append("A context as often as it is asked about:")
-            parts.append(_table(self.by_pair))
-        said = [f"{key}: {n}" for key, n in self.settings.items()]
-        return "\n\n".join([*parts, ", ".join(said)])
-
-    def to_json(self):
-        """Returns settings and figures as text."""
-        numbers = {
-            "settings": self.settings,
-            "systems": self.systems,
-            "by_pair": self.by_pair,
-        }
-        return json.dumps(numbers, indent=2) + "\n"
-
-    def save(self, folder):
-        """Writes ``content.json`` and ``content.md``.
-
-        Arguments
-        ---------
-        folder : str
-            Where to; made if it is not there.
-        """
-        write_text(Path(folder) / "content.json", self.to_json())
-        write_text(Path(folder) / "content.md", f"{self}\n")
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return False
+    return {"context_id", "transcript"} <= set(header)
 
 
-def _table(systems):
-    """Returns a table in Markdown, a system a row."""
-    names = dict.fromkeys(n for figures in systems.values() for n in figures)
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for system, figures in systems.items():
-        cells = [
-            f"{figures[name]:.2f}" if name in figures else "" for name in names
-        ]
-        lines.append(f"| {system} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def content_sets(run, data_root=None):
+    """Returns clips and questions of the test sets of a training.
+
+    Arguments
+    ---------
+    run : RunFolder
+        Of a training on content.
+    data_root : str, optional
+        Where the corpus lies now, if it has been moved.
+
+    Returns
+    -------
+    dict
+        Pairs by name, the manifest's, such as ``test``; only sets that
+        anything is asked about.
+    """
+    sets = {}
+    for corpus, folder in run.corpora.items():
+        manifests = run.manifests(corpus)
+        for path in sorted(manifests.glob("test*.csv")):
+            if (manifests / questions_file(path.stem)).is_file():
+                root = data_root or folder
+                rows = read_content(manifests, path.stem, root)
+                name = f"{corpus}_{path.stem}" if corpus else path.stem
+                sets |= {name: rows} if rows[1] else {}
+    return sets
 
 
 def hear_clips(retriever, clips, batch_size=16):
-    """Returns a vector a clip and, if the retriever writes, its words.
+    """Returns what a retriever makes of clips.
 
     Arguments
     ---------
     retriever : EncoderRetriever
         Of content.
     clips : list of dict
-        Rows of a manifest.
+        Rows of a manifest, or of spoken questions.
     batch_size : int
         Most clips a pass; those of like length go together.
 
     Returns
     -------
-    vectors : torch.Tensor
-        Unit rows of shape [clip, embedding], in the order of the clips.
-    texts : list of str or None
-        What was recognised.
-    seconds : float
-        What the vectors took, reading the files not counted.
+    Reading
+        In the order of the clips. Reading files does not count in its
+        seconds.
     """
     reader = ClipReader()
-    transcribe = getattr(retriever.mods.speech_encoder, "transcribe", None)
     order = sorted(range(len(clips)), key=lambda i: clips[i]["duration"])
-    vectors, texts, seconds = [None] * len(clips), [None] * len(clips), 0.0
+    heard, seconds = [None] * len(clips), 0.0
     for begin in range(0, len(order), batch_size):
         places = order[begin : begin + batch_size]
         waves = [
@@ -123,27 +116,55 @@ def hear_clips(retriever, clips, batch_size=16):
             for i in places
         ]
         started = time.perf_counter()
-        rows = retriever.encode_batch(waves).cpu()
+        parts = _hear(retriever, waves)
         seconds += time.perf_counter() - started
-        said = [None] * len(places)
-        if transcribe is not None:
-            lengths = torch.tensor([len(wave) for wave in waves])
-            wavs = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-            said = transcribe(
-                wavs.to(retriever.device),
-                (lengths / wavs.shape[1]).to(retriever.device),
-            )
-        for i, row, text in zip(places, rows, said, strict=True):
-            vectors[i], texts[i] = row, text
-    texts = None if transcribe is None else texts
-    return torch.stack(vectors), texts, seconds
+        for i, *row in zip(places, *parts, strict=True):
+            heard[i] = row
+    vectors, *words = zip(*heard, strict=True)
+    return Reading(torch.stack(vectors), *map(list, words))._replace(
+        seconds=seconds
+    )
+
+
+def _hear(retriever, waves):
+    """Returns vectors on the CPU and, where known, tokens and texts."""
+    if not retriever.knows_words:
+        return (retriever.encode_batch(waves).cpu(),)
+    vectors, tokens, texts = retriever.hear_words(waves)
+    return vectors.cpu(), tokens, texts
+
+
+def read_texts(retriever, texts):
+    """Returns what a retriever makes of texts.
+
+    Arguments
+    ---------
+    retriever : EncoderRetriever
+        Of content.
+    texts : list of str
+        Questions, transcripts or recognised words; an empty one is read as
+        a full stop.
+
+    Returns
+    -------
+    Reading
+        With tokens if the retriever knows words.
+    """
+    texts = [text if text.strip() else "." for text in texts]
+    tokens = None
+    if retriever.knows_words:
+        tokens = retriever.encode_text_tokens(texts)
+    return Reading(retriever.encode_text(texts).cpu(), tokens, texts)
 
 
 def evaluate_content(retriever, clips, questions, name=SYSTEM):
     """Returns how well questions and contexts find each other.
 
-    Beside the retriever stand its own text tower on the words that it
-    recognised, as a cascade reads them, and on the true words.
+    Beside any retriever stands its own text tower on the true words, the
+    upper bound. Beside one that knows words stand a cascade, which is the
+    text tower on the words that it recognised (unless it is one itself), and
+    late interaction of all of them. Where questions are spoken, too, they
+    are asked both ways.
 
     Arguments
     ---------
@@ -165,29 +186,50 @@ def evaluate_content(retriever, clips, questions, name=SYSTEM):
     """
     asked = [row["context_id"] for row in questions]
     contexts = [clip["context_id"] for clip in clips]
-    queries = retriever.encode_text([row["question"] for row in questions])
-    vectors, texts, seconds = hear_clips(retriever, clips)
-    found = {name: vectors}
     references = [clip["transcript"] for clip in clips]
-    if texts is not None:
-        # What is silent to the recogniser has no words to be read.
-        found[CASCADE] = retriever.encode_text([text or "." for text in texts])
-    found[BOUND] = retriever.encode_text(references)
+    written = [row["question"] for row in questions]
+    typed, heard = read_texts(retriever, written), hear_clips(retriever, clips)
+    compared, cascade, said = {name: (typed, heard)}, None, None
+    is_cascade = isinstance(retriever.mods.speech_encoder, CascadeEncoder)
+    if heard.texts is not None and not is_cascade:
+        cascade = read_texts(retriever, heard.texts)
+        compared[CASCADE] = typed, cascade
+    compared[BOUND] = typed, read_texts(retriever, references)
+    if questions and all(row.get("wav") for row in questions):
+        said = hear_clips(retriever, questions)
+        compared[name + SPOKEN] = said, heard
+        if cascade is not None:
+            texts = read_texts(retriever, said.texts)
+            compared[CASCADE + SPOKEN] = texts, cascade
     systems, by_pair = {}, {}
     is_shared = len(set(asked)) < len(asked) or len(set(contexts)) > len(asked)
-    for system, rows in found.items():
-        scores = queries.cpu() @ rows.cpu().t()
-        systems[system] = content_recalls(scores, asked, contexts)
+    for system, scores in _scored(compared, retriever.device):
+        figures = content_recalls(scores, asked, contexts)
         if is_shared:
             by_pair[system] = pair_recalls(scores, asked, contexts)
-        if system != BOUND and texts is not None:
-            systems[system]["WER"] = word_error_rate(references, texts)
-    heard = sum(clip["duration"] for clip in clips)
+        if heard.texts is not None and not system.startswith(BOUND):
+            figures["WER"] = word_error_rate(references, heard.texts)
+            if SPOKEN in system:
+                rate = word_error_rate(written, said.texts)
+                figures["WER of questions"] = rate
+        systems[system] = figures
+    seconds = sum(clip["duration"] for clip in clips)
     settings = {
         "clips": len(clips),
         "contexts": len(set(contexts)),
         "questions": len(questions),
-        "seconds of speech": round(heard, 1),
-        "seconds of encoding": round(seconds, 2),
+        "seconds of speech": round(seconds, 1),
+        "seconds of encoding": round(heard.seconds, 2),
+        "real-time factor": round(heard.seconds / seconds, 5),
+        "device": str(retriever.device),
     }
     return ContentReport(settings, systems, by_pair)
+
+
+def _scored(compared, device):
+    """Yields names of systems and scores of shape [question, clip]."""
+    for name, (questions, passages) in compared.items():
+        yield name, questions.vectors @ passages.vectors.t()
+        if passages.tokens is not None:
+            scores = score_tokens(questions.tokens, passages.tokens, device)
+            yield name + LATE, scores

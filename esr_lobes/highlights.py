@@ -40,7 +40,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NARROWEST = 24
 
 
-def hits_table(hits, width=None):
+def hits_table(hits, width=None, score="score"):
     """Returns hits as a table for the terminal.
 
     Arguments
@@ -50,6 +50,8 @@ def hits_table(hits, width=None):
     width : int, optional
         Characters a line: paths lose their beginning, and what the user
         joined to the segments its end. None leaves all whole.
+    score : str
+        What the scores are.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def hits_table(hits, width=None):
     has_channel = any(hit.segment.channel is not None for hit in hits)
     n = max(2, len(str(len(hits))))
     digits = 4 if any(0 < abs(hit.score) < 0.1 for hit in hits) else 3
-    head = [f"{'#':>{n}}", "  score", "    z", "  pct", "time", "file"]
+    head = [f"{'#':>{n}}", f"{score:>7}", "    z", "  pct", "time", "file"]
     lines = []
     for hit in hits:
         segment = hit.segment

@@ -30,16 +30,16 @@ from esr_lobes.opening import (
     read_page,
     with_folder,
 )
+from esr_lobes.reranking import TEXT_BATCH, WordRanker
 from esr_lobes.safety import check_page
 from esr_lobes.weights import fill, fingerprint, load_weights
 
-TEXT_BATCH = 64
 # Numbers that change an embedding; how files are cut does not.
 IDENTIFYING = ("sample_rate", "embedding_size")
 
 
-class EncoderRetriever(FileEmbedder, Pretrained):
-    """Answers a description in words with the clips that sound like it.
+class EncoderRetriever(FileEmbedder, WordRanker, Pretrained):
+    """Finds clips by words: by how they sound, or by what they speak of.
 
     Embeddings are unit-length rows: their inner product is the score.
     ``index`` holds what was embedded from files, ``skipped`` lists what
@@ -407,7 +407,7 @@ def _as_texts(texts):
     texts = list(texts) if is_many else texts
     is_good = is_many and all(isinstance(t, str) and t.strip() for t in texts)
     if not texts or not is_good:
-        raise ValueError(f"describe a style in words; got {texts!r}")
+        raise ValueError(f"say in words what is searched for; got {texts!r}")
     for text in texts:
         try:
             text.encode("utf-8")

@@ -2,7 +2,8 @@
 
 Trainings leave their reports in
 ``<results>/<Corpus>/<page>[-<variant>...]/<seed>/evaluation/<set>/``; a joint
-training, whose folder is ``Joint``, in ``evaluation/<Corpus>_<set>/``.
+training, whose folder is ``Joint``, in ``evaluation/<Corpus>_<set>/``. That
+on styles is ``report.json``, that on content ``content.json``.
 
 Authors
  * The esr_lobes contributors
@@ -11,6 +12,7 @@ Authors
 from dataclasses import dataclass
 from pathlib import Path
 
+from esr_lobes.content_reports import NAME, read_content_report
 from esr_lobes.published import read_report
 
 JOINT = "Joint"
@@ -33,7 +35,7 @@ class Result:
     test_set : str
         Name of the test set.
     numbers : dict
-        What `report.json` holds.
+        What `report.json` or `content.json` holds.
     """
 
     trained_on: str
@@ -91,16 +93,41 @@ def find_results(folder):
     MendableError
         If a report cannot be read.
     """
-    folder = Path(folder)
+    return _find(folder, "report.json", read_report)
+
+
+def find_content_results(folder):
+    """Returns all results on content below a folder, sorted.
+
+    Arguments
+    ---------
+    folder : str
+        As for :func:`find_results`.
+
+    Returns
+    -------
+    list of Result
+        One for each ``content.json``, with its ``settings`` and ``systems``.
+
+    Raises
+    ------
+    MendableError
+        If a report cannot be read.
+    """
+    return _find(folder, NAME, lambda path: vars(read_content_report(path)))
+
+
+def _find(folder, report, read):
+    """Returns a result for each report of that name."""
     found = []
-    for path in sorted(folder.glob("*/*/*/evaluation/*/report.json")):
+    for path in sorted(Path(folder).glob(f"*/*/*/evaluation/*/{report}")):
         trained_on, name, seed, _, test_set, _ = path.parts[-6:]
         if not seed.isdecimal():
             continue
         corpus = trained_on
         if trained_on == JOINT:
             corpus, _, test_set = test_set.partition("_")
-        numbers = read_report(path)
+        numbers = read(path)
         found.append(
             Result(trained_on, name, int(seed), corpus, test_set, numbers)
         )

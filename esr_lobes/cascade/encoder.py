@@ -9,6 +9,7 @@ from torch import nn
 
 from esr_lobes.cascade.recogniser import Recogniser
 from esr_lobes.encoders.text import TextEncoder
+from esr_lobes.late_interaction import HeardWords
 
 
 class CascadeEncoder(nn.Module):
@@ -102,6 +103,25 @@ class CascadeEncoder(nn.Module):
         if wav_lens is None:
             wav_lens = torch.ones(len(wavs))
         return self.text_encoder(self.transcribe(wavs, wav_lens))
+
+    @torch.no_grad()
+    def hear_words(self, wavs, wav_lens):
+        """Returns vectors, words, and a state a word piece, all of one pass.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Waveforms at 16 kHz in [-1, 1], of shape [batch, time].
+        wav_lens : torch.Tensor
+            Relative lengths of shape [batch].
+
+        Returns
+        -------
+        HeardWords
+            The states are the text encoder's, of the words as text.
+        """
+        texts = self.transcribe(wavs, wav_lens)
+        return HeardWords(*self.text_encoder.read(texts), texts)
 
     def save(self, folder):
         """Writes the recogniser, so that a page can name it as a source.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from esr_lobes.errors import MendableError
+from esr_lobes.late_interaction import HeardWords
 
 
 class ClsrEncoder(nn.Module):
@@ -121,10 +122,35 @@ class ClsrEncoder(nn.Module):
         list of str
             Lower case, as the vocabulary has them.
         """
-        output = self.paraformer(wavs, wav_lens)
+        return self._write(self.paraformer(wavs, wav_lens))
+
+    def _write(self, output):
+        """Returns the words of what was recognised."""
         ids = self.vq.best(output.logits)
         n_words = self._n_words(output.counts)
         return self.vocabulary.decode_batch(ids, n_words)
+
+    @torch.no_grad()
+    def hear_words(self, wavs, wav_lens):
+        """Returns vectors, words, and a state a word, all of one pass.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Waveforms at 16 kHz in [-1, 1], of shape [batch, time].
+        wav_lens : torch.Tensor
+            Relative lengths of shape [batch].
+
+        Returns
+        -------
+        HeardWords
+            The states are those that the text encoder has of the
+            recognised embeddings.
+        """
+        output = self.paraformer(wavs, wav_lens)
+        embeddings = self.vq(output.logits, self.text.table)
+        read = self.text.read(embeddings, self._n_words(output.counts))
+        return HeardWords(*read, self._write(output))
 
 
 class Unprojected(nn.Identity):

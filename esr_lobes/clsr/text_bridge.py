@@ -97,9 +97,32 @@ class TextBridge(nn.Module):
         torch.Tensor
             Float32 of shape [batch, channel].
         """
+        return self.read(embeddings, counts)[0]
+
+    def read(self, embeddings, counts):
+        """Returns a vector a row and, of the same pass, one a word.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            As for :meth:`forward_embeddings`.
+        counts : torch.Tensor
+            Likewise.
+
+        Returns
+        -------
+        vectors : torch.Tensor
+            Float32 of shape [batch, channel].
+        states : torch.Tensor
+            Last states of the words, of shape [batch, token, channel];
+            anything behind the end of a row.
+        counts : torch.Tensor
+            States of each row, long, of shape [batch].
+        """
         states, counts = self.states(embeddings, counts)
         lengths = counts.float() / states.shape[1]
-        return self.encoder.pool(states.float(), lengths)
+        vectors = self.encoder.pool(states.float(), lengths)
+        return vectors, states[:, 1:-1], counts - 2
 
     def forward(self, embeddings, counts):
         """Same as :meth:`forward_embeddings`."""

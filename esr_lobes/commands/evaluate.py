@@ -12,16 +12,33 @@ from esr_lobes.devices import check_device
 from esr_lobes.errors import MendableError
 
 DESCRIPTION = """\
-Ranks the clips of a manifest for every style, and writes report.json,
-report.md, the trials and the plots into a folder. Of a training's output
-folder, the reports on all its test sets are made anew; anything else needs
---out.
+Of styles: ranks the clips of a manifest for every style, and writes
+report.json, report.md, the trials and the plots into a folder. Of a training's
+output folder, the reports on all its test sets are made anew; anything else
+needs --out.
 
   esr evaluate results/RAVDESS/compact/1986
   esr evaluate RETRIEVER --manifest test.csv --data_root AUDIO --out report
+
+Of content, where the manifest has the columns context_id and transcript: asks
+all questions of questions_test.csv, which lies beside test.csv, and writes
+content.json and content.md. Any retriever can be judged on what another was
+trained with, a cascade or a CLAP too. Beside it stand the true words as its
+text encoder reads them (upper bound) and, where the retriever recognises
+words, late interaction.
+
+  esr evaluate results/SyntheticSQA/clsr_compact/1986
+  esr cascade --recogniser pocketsphinx --text minilm --out CASCADE
+  esr evaluate CASCADE --data_root AUDIO \\
+      --manifest results/SyntheticSQA/clsr_compact/1986/manifests/test.csv \\
+      --out results/SyntheticSQA/cascade_pocketsphinx/0/evaluation/test
+
+In a folder of that name, results/CORPUS/SYSTEM/SEED/evaluation/SET, esr tables
+finds the report.
 """
 # What makes a report another one than the training's own.
 SETTINGS = ("manifest", "data_root", "banks", "trials", "distractors", "seed")
+OF_STYLES = ("banks", "trials", "distractors", "seed")
 
 
 def add(commands):
@@ -34,7 +51,7 @@ def add(commands):
     """
     parser = commands.add_parser(
         "evaluate",
-        help="Recall@k and ranking figures of a retriever on a manifest",
+        help="how well a retriever finds styles, or answers to questions",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,11 +76,14 @@ def add(commands):
     parser.add_argument(
         "--banks",
         nargs="+",
-        help="prompt banks: train, held_out or YAML files (default: both, "
-        "or those of the training)",
+        help="of styles: prompt banks: train, held_out or YAML files (default: "
+        "both, or those of the training)",
     )
     parser.add_argument(
-        "--trials", type=int, default=1000, help="trials a style (1000)"
+        "--trials",
+        type=int,
+        default=1000,
+        help="of styles: trials of each (1000)",
     )
     parser.add_argument(
         "--distractors", type=int, default=400, help="clips of others (400)"
@@ -82,8 +102,6 @@ def run(options):
     options : argparse.Namespace
         What the command line says.
     """
-    from esr_lobes import EncoderRetriever
-    from esr_lobes.evaluation import evaluate_retriever
     from esr_lobes.runs import RunFolder
 
     device = check_device(options.device)
@@ -96,14 +114,20 @@ def run(options):
                 "(its report is in evaluation/)"
             )
         raise MendableError("which clips? add --manifest CSV")
+    is_content = _is_content(options, training)
+    judge = _judge_content if is_content else _judge_styles
+    judge(options, training, device)
+
+
+def _judge_styles(options, training, device):
+    """Writes the report on a retriever of styles, or several."""
+    from esr_lobes.evaluation import evaluate_retriever
+
     banks = _banks(options.banks, training)
     out = _out(options, training)
     styles = set.intersection(*(set(bank.styles) for bank in banks))
     parts = _parts(options, training, styles)
-    source = training.retriever if training else options.source
-    retriever = EncoderRetriever.from_hparams(
-        source=str(source), run_opts={"device": device}
-    )
+    retriever = _opened(options, training, device)
     for name, rows, searched in parts:
         report = evaluate_retriever(
             retriever,
@@ -118,6 +142,77 @@ def run(options):
         )
         title = f"{name}\n\n" if len(parts) > 1 else ""
         print(f"{title}{report}\n\nReport and plots: {out / name}\n")
+
+
+def _judge_content(options, training, device):
+    """Writes the report on a retriever of content, or several."""
+    from esr_lobes.cascade.encoder import CascadeEncoder
+    from esr_lobes.content_evaluation import SYSTEM, evaluate_content
+    from esr_lobes.content_reports import CASCADE
+
+    for name in OF_STYLES:
+        if getattr(options, name) != options.own[name]:
+            raise MendableError(
+                f"--{name} is for styles: content is judged by all questions "
+                "on all clips, once"
+            )
+    out = _out(options, training)
+    sets = _content_sets(options, training)
+    retriever = _opened(options, training, device)
+    is_cascade = isinstance(retriever.mods.speech_encoder, CascadeEncoder)
+    name = CASCADE if is_cascade else SYSTEM
+    if training is not None:
+        name = _page(training).get("name", SYSTEM)
+    for test_set, (clips, questions) in sets.items():
+        report = evaluate_content(retriever, clips, questions, name)
+        report.save(out / test_set)
+        title = f"{test_set}\n\n" if len(sets) > 1 else ""
+        print(f"{title}{report}\n\nReport: {out / test_set}\n")
+
+
+def _is_content(options, training):
+    """Whether content is to be judged, as the manifests' columns say."""
+    from esr_lobes.content_evaluation import is_content
+
+    if options.manifest is not None:
+        return is_content(options.manifest)
+    manifests = training.path.glob("manifests/**/test*.csv")
+    return any(map(is_content, manifests))
+
+
+def _content_sets(options, training):
+    """Returns clips and questions by name of the report's folder."""
+    from esr_lobes.content_evaluation import content_sets
+    from esr_lobes.content_manifests import read_content
+
+    if options.manifest is None:
+        sets = content_sets(training, options.data_root)
+    else:
+        path, root = Path(options.manifest), _root(options, training)
+        rows = read_content(path.parent, path.stem, root)
+        sets = {"": rows} if all(rows) else {}
+    if not sets:
+        what = options.manifest or training.path
+        raise MendableError(f"{what} has no clips that anything is asked about")
+    return sets
+
+
+def _opened(options, training, device):
+    """Returns the retriever, which takes its time."""
+    from esr_lobes import EncoderRetriever
+
+    source = training.retriever if training else options.source
+    return EncoderRetriever.from_hparams(
+        source=str(source), run_opts={"device": device}
+    )
+
+
+def _root(options, training):
+    """Returns what $data_root stands for; None if nobody says."""
+    if options.data_root is None and training is not None:
+        if len(training.corpora) == 1:
+            return next(iter(training.corpora.values()))
+    return options.data_root
 
 
 def _training(source):
@@ -138,9 +233,7 @@ def _parts(options, training, styles):
         if not parts:
             raise MendableError(f"{training.path} has no test clips")
         return parts
-    root = options.data_root
-    if root is None and training is not None and len(training.corpora) == 1:
-        (root,) = training.corpora.values()
+    root = _root(options, training)
     rows = read_manifest(options.manifest, data_root=root, styles=styles)
     if not rows:
         raise MendableError(f"{options.manifest} has no clips to evaluate on")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from esr_lobes.commands.sources import read_sources
 from esr_lobes.errors import MendableError
+from esr_lobes.index.picking import check_picking
 
 DESCRIPTION = """\
 Ranks the segments of an index by how well they fit a description:
@@ -37,14 +38,24 @@ Conditions are on any column of the index (text in quotes; and, or, not, ==,
 
   esr search INDEX "sad" --where "actor == 3 and emotion in ['sad', 'calm']"
 
+Passages that answer a question may be looked at more closely: of the N best,
+the words are heard again and compared with those of the question (late
+interaction; the model must know words, as CLSR and cascades do). The score
+then is MaxSim, the mean over the question's words of the best cosine:
+
+  esr search INDEX --content "who coached the team?" --rerank 50
+
 What is found goes elsewhere: --format json or csv writes nothing else to
 standard output, --export cuts clips, --labels is for Audacity, --playlist for
 VLC. The same from Python:
 
   from esr_lobes.searching import open_index
-  hits = open_index(INDEX).search({"excited": 2}, minus="angry", k=10)
+  index = open_index(INDEX)
+  hits = index.search({"excited": 2}, minus="angry", k=10)
   from esr_lobes.highlights import cut_clips, write_labels, write_playlist
   cut_clips(hits, "clips")
+  hits = index.search(content="who coached the team?", k=50)
+  hits = index.encoders["content"].rerank("who coached the team?", hits)[:10]
 """
 _WEIGHED = re.compile(r"(.*\S)\s*=\s*(-?(?:\d+\.?\d*|\.\d+))\s*", re.DOTALL)
 _TIMES = re.compile(r"(.+)@([\d:.]+)-([\d:.]+)", re.DOTALL)
@@ -109,6 +120,13 @@ def add(commands):
         nargs="+",
         metavar="SPACE=NUMBER",
         help="of style and content, as in style=1 content=2 (1 each)",
+    )
+    asked.add_argument(
+        "--rerank",
+        type=int,
+        metavar="N",
+        help="read and hear the N best again, and order them by late "
+        "interaction with the one text that is asked",
     )
     shown = parser.add_argument_group("which hits are shown")
     shown.add_argument("--where", metavar="CONDITION", help="see above")
@@ -190,11 +208,12 @@ def run(options):
     # Before a model is loaded, which takes its time.
     _check_places(options)
     asked = _asked(options)
+    question = _question(asked, options)
     device = check_device(options.device)
     with open_index(
         options.index, read_sources(options.source), device=device
     ) as index:
-        hits = index.search(**asked)
+        hits = _found(index, asked, question, options)
     _show(hits, options)
     _write(hits, options)
 
@@ -237,6 +256,39 @@ def _asked(options):
     for name in "k fusion where threshold scale merge per_file exact".split():
         asked[name] = getattr(options, name)
     return asked
+
+
+def _question(asked, options):
+    """Returns the one text by which hits are ranked again, or None."""
+    if options.rerank is None:
+        return None
+    texts = [
+        part
+        for name in ("query", "style", "content")
+        for part in asked.get(name, {}).items()
+    ]
+    if len(texts) != 1 or options.minus or options.clip or texts[0][1] <= 0:
+        raise MendableError(
+            "--rerank compares the words of one text with those of each "
+            "hit: give one, and no --minus and no --clip"
+        )
+    check_picking(options.k, None, None)
+    if options.rerank < options.k:
+        raise MendableError(
+            f"--rerank {options.rerank} is less than the {options.k} hits "
+            "that are shown (-k): look at more again, or show fewer"
+        )
+    return texts[0][0]
+
+
+def _found(index, asked, question, options):
+    """Returns the hits, ranked again if that is asked for."""
+    if question is None:
+        return index.search(**asked)
+    space = next((s for s in ("style", "content") if s in asked), index.first)
+    index.encoders[space].need_words()  # before anything is searched
+    hits = index.search(**asked | {"k": options.rerank})
+    return index.encoders[space].rerank(question, hits)[: options.k]
 
 
 def _weighed(texts):
@@ -318,7 +370,8 @@ def _show(hits, options):
     elif hits:
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else None
-        print(highlights.hits_table(hits, width))
+        score = "score" if options.rerank is None else "maxsim"
+        print(highlights.hits_table(hits, width, score))
         if options.play:
             print()
             for hit in hits:

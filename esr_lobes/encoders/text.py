@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from esr_lobes.encoders.checkpoints import broken, load_whole, naming_damage
 from esr_lobes.pooling import first_token, masked_mean
@@ -243,18 +244,57 @@ class TextEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def _encode(self, texts):
-        """Returns pooled backbone outputs, float32, [batch, width]."""
+    def _states(self, texts):
+        """Returns last states [batch, token, width], float32, and two masks.
+
+        Of the real tokens, and of those that are words.
+        """
         tokens = self.tokenizer(
             texts,
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
+            return_special_tokens_mask=True,
             return_tensors="pt",
         ).to(self.device)
+        is_special = tokens.pop("special_tokens_mask").bool()
         hidden = self.backbone(**tokens).last_hidden_state
-        lengths = tokens["attention_mask"].float().mean(dim=1)
-        return self.pool(hidden.float(), lengths)
+        is_real = tokens["attention_mask"].bool()
+        return hidden.float(), is_real, is_real & ~is_special
+
+    def _encode(self, texts):
+        """Returns pooled backbone outputs, float32, [batch, width]."""
+        hidden, is_real, _ = self._states(texts)
+        return self.pool(hidden, is_real.float().mean(dim=1))
+
+    def read(self, texts):
+        """Returns a vector a text and, of the same pass, one a word piece.
+
+        Arguments
+        ---------
+        texts : list of str
+            One or more; they may be empty.
+
+        Returns
+        -------
+        vectors : torch.Tensor
+            What :meth:`forward` gives, of shape [batch, width].
+        states : torch.Tensor
+            Last states, float32 of shape [batch, token, width]: those of
+            ``[CLS]``, ``[SEP]`` and their like left out, zeros behind the
+            end of a row.
+        counts : torch.Tensor
+            States of each row, long, of shape [batch].
+        """
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and not self.is_frozen
+        ):
+            hidden, is_real, is_word = self._states(texts)
+            vectors = self.pool(hidden, is_real.float().mean(dim=1))
+            rows = zip(hidden, is_word, strict=True)
+            words = [row[is_kept] for row, is_kept in rows]
+            states = pad_sequence(words, batch_first=True)
+        return vectors, states, is_word.sum(dim=1)
 
     @torch.no_grad()
     def warm(self, texts, batch_size=64):

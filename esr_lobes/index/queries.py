@@ -62,10 +62,12 @@ def read_parts(query, sign=1):
             isinstance(query, np.ndarray) and query.ndim == 1
         )
         if not is_one and not isinstance(query, (list, tuple, np.ndarray)):
-            raise QueryError(f"describe a style in words; got {query!r}")
+            raise QueryError(
+                f"say in words what is searched for; got {query!r}"
+            )
         items = [(part, 1.0) for part in ([query] if is_one else query)]
     if not items:
-        raise QueryError("describe a style in words; got nothing")
+        raise QueryError("say in words what is searched for; got nothing")
     return [(_part(part), sign * _weight(w, part)) for part, w in items]
 
 
@@ -73,7 +75,7 @@ def _part(part):
     """Returns a description with something in it, or an embedding."""
     if isinstance(part, str):
         if not part.strip():
-            raise QueryError(f"describe a style in words; got {part!r}")
+            raise QueryError(f"say in words what is searched for; got {part!r}")
         try:
             part.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -83,7 +85,7 @@ def _part(part):
         part = part.detach().cpu().float().numpy()
     vector = np.asarray(part)
     if vector.ndim != 1 or vector.dtype.kind not in "fiu":
-        raise QueryError(f"describe a style in words; got {part!r}")
+        raise QueryError(f"say in words what is searched for; got {part!r}")
     return vector
 
 

@@ -161,7 +161,9 @@ def test_the_report_has_the_system_its_cascade_and_the_bound(trained):
     saved = json.loads((folder / "evaluation/test/content.json").read_text())
     systems = reports["test"].systems
     assert saved["systems"] == systems
-    assert list(systems) == ["clsr_compact", "cascade", "text (upper bound)"]
+    names = ["clsr_compact", "cascade", "text (upper bound)"]
+    late = ", late interaction"
+    assert list(systems) == [n + how for n in names for how in ("", late)]
     # Words that are read as embeddings are read as they would be as text.
     for key in ("Q-C R@1", "C-Q R@10", "WER"):
         assert systems["cascade"][key] == systems["clsr_compact"][key]

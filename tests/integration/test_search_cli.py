@@ -200,7 +200,7 @@ def test_a_model_that_was_moved(esr, corpus, tiny_retriever, tmp_path):
     "words, message",
     [
         ([], "what is searched for? give a description"),
-        (["  "], "describe a style in words"),
+        (["  "], "say in words what is searched for"),
         (["flat", "-k", "0"], "k is a whole number from 1"),
         (["flat", "--where", "mod == 'sad'"], "did you mean 'mood'?"),
         (["flat", "--where", "actor = 3"], "write == to compare"),
