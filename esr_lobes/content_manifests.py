@@ -10,7 +10,8 @@ transcript  its words
 ==========  ========================================================
 
 Questions stand in ``questions_<split>.csv``: ``ID``, ``question``,
-``context_id``.
+``context_id``; where they are spoken, too, ``duration``, ``wav``, ``start``,
+``stop`` and ``channel`` follow, as a clip has them.
 
 Authors
  * The esr_lobes contributors
@@ -22,6 +23,7 @@ from pathlib import Path
 from esr_lobes.manifests import (
     ManifestError,
     csv_text,
+    manifest_text,
     read_manifest,
     refuse,
 )
@@ -37,6 +39,14 @@ CLIP_COLUMNS = (
     "transcript",
 )
 QUESTION_COLUMNS = ("ID", "question", "context_id")
+SPOKEN_COLUMNS = (
+    *QUESTION_COLUMNS,
+    "duration",
+    "wav",
+    "start",
+    "stop",
+    "channel",
+)
 
 
 def questions_file(split):
@@ -68,7 +78,9 @@ def questions_text(path, rows):
     path : str
         For the message; nothing is written.
     rows : list of dict
-        With the keys of ``QUESTION_COLUMNS``, all text.
+        With the keys of ``QUESTION_COLUMNS``, all text, or all with those of
+        ``SPOKEN_COLUMNS``, typed as :func:`esr_lobes.manifests.write_manifest`
+        takes them.
 
     Returns
     -------
@@ -82,6 +94,8 @@ def questions_text(path, rows):
     ID,question,context_id
     7,"Why, though?",0_1
     """
+    if any("wav" in row for row in rows):
+        return manifest_text(path, rows, SPOKEN_COLUMNS)
     lines = [[row[key] for key in QUESTION_COLUMNS] for row in rows]
     _refuse_questions(path, lines, "nothing was written")
     return csv_text(QUESTION_COLUMNS, sorted(lines))
@@ -99,18 +113,22 @@ def _refuse_questions(path, lines, advice):
     refuse(problems, path, advice)
 
 
-def read_questions_table(path):
+def read_questions_table(path, data_root=None, is_checked=True):
     """Returns the questions of a split.
 
     Arguments
     ---------
     path : str or Path
         ``questions_<split>.csv``.
+    data_root : str
+        What ``$data_root`` stands for, of spoken questions.
+    is_checked : bool
+        Whether their files must be there.
 
     Returns
     -------
     list of dict
-        In the file's order.
+        In the file's order; spoken ones with the keys of a clip.
 
     Raises
     ------
@@ -132,10 +150,15 @@ def read_questions_table(path):
             f"{path}: not a CSV file in UTF-8 ({error}); prepare the corpus "
             "again"
         ) from error
+    if tuple(header) == SPOKEN_COLUMNS:
+        return read_manifest(
+            path, data_root, is_checked=is_checked, columns=SPOKEN_COLUMNS
+        )
     if tuple(header) != QUESTION_COLUMNS:
         raise ManifestError(
             f"{path}: line 1: the columns are '{','.join(header)}'; questions "
-            f"have {','.join(QUESTION_COLUMNS)}"
+            f"have {','.join(QUESTION_COLUMNS)}, and spoken ones "
+            f"{','.join(SPOKEN_COLUMNS)}"
         )
     lines = [[row[key] or "" for key in QUESTION_COLUMNS] for row in rows]
     _refuse_questions(path, lines, "prepare the corpus again")
@@ -161,7 +184,8 @@ def read_content(folder, split, data_root=None, is_checked=True):
     clips : list of dict
         As :func:`esr_lobes.manifests.read_manifest` gives them.
     questions : list of dict
-        With ``ID``, ``question``, ``context_id``.
+        With ``ID``, ``question``, ``context_id``, and, where they are spoken,
+        ``duration``, ``wav``, ``start``, ``stop``, ``channel``.
 
     Raises
     ------
@@ -175,7 +199,7 @@ def read_content(folder, split, data_root=None, is_checked=True):
         columns=CLIP_COLUMNS,
     )
     path = Path(folder) / questions_file(split)
-    questions = read_questions_table(path)
+    questions = read_questions_table(path, data_root, is_checked)
     voiced = {clip["context_id"] for clip in clips}
     refuse(
         [

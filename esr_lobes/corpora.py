@@ -96,6 +96,19 @@ def log_splits(save_folder, splits, skips=()):
             f"{split}.csv: {len(rows)} clips, {hours(rows):.2f} h, "
             f"{len(speakers)} speakers, {len(styles)} styles"
         )
+    log_skips(save_folder, skips)
+
+
+def log_skips(save_folder, skips):
+    """Logs how many files were left out for which reason.
+
+    Arguments
+    ---------
+    save_folder : str or Path
+        Where the list of skips is.
+    skips : list of preparation.Skip
+        The files left out; may be empty.
+    """
     if skips:
         reasons = Counter(skip.reason for skip in skips).most_common()
         logger.warning(

@@ -25,6 +25,8 @@ HAN = (
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
+_HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in HAN)
+BETWEEN_HAN = re.compile(f"(?<=[{_HAN}]) (?=[{_HAN}])")
 
 
 class Vocabulary:
@@ -122,7 +124,8 @@ class Vocabulary:
         Returns
         -------
         str
-            Words with one blank between each two; pieces are joined.
+            Words with one blank between each two, Chinese without any;
+            pieces are joined.
         """
         ids = torch.as_tensor(ids, dtype=torch.long).tolist()
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
@@ -157,7 +160,7 @@ def join_pieces(pieces):
     Returns
     -------
     str
-        Words with one blank between each two.
+        Words with one blank between each two, but none between ideographs.
 
     Example
     -------
@@ -165,8 +168,11 @@ def join_pieces(pieces):
     'the broncos won'
     >>> join_pieces(["##cos"])
     'cos'
+    >>> join_pieces(["在", "nba", "打", "球"])
+    '在 nba 打球'
     """
-    return " ".join(pieces).replace(f" {CONTINUES}", "").removeprefix(CONTINUES)
+    text = " ".join(pieces).replace(f" {CONTINUES}", "")
+    return BETWEEN_HAN.sub("", text.removeprefix(CONTINUES))
 
 
 def normalize_text(text):

@@ -9,17 +9,10 @@ Authors
 """
 
 import hashlib
-import json
-import os
 import random
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from queue import SimpleQueue
 
-import soundfile
 from speechbrain.utils.logger import get_logger
-from tqdm import tqdm
 
 from esr_lobes import audio, corpora, preparation
 from esr_lobes.clsr.spoken_qa import read_questions
@@ -28,12 +21,10 @@ from esr_lobes.content_manifests import (
     questions_file,
     questions_text,
 )
-from esr_lobes.files import write_text
-from esr_lobes.synthesis import SAMPLE_RATE, Delivery, Synthesizer
+from esr_lobes.voicing import check_voices, voice_all, voiced_by
 
 logger = get_logger(__name__)
 
-RECORD = "corpus.json"
 SPLITS = ("train", "valid", "test", "test_articles")
 VOICES = (
     "en-us+m1",
@@ -62,6 +53,8 @@ def prepare_synthetic_sqa(
     test_share=0.12,
     n_test_articles=6,
     unasked_in_training=True,
+    n_phrases=None,
+    phrase_words=5,
     seed=1986,
     n_workers=2,
     skip_prep=False,
@@ -103,6 +96,11 @@ def prepare_synthetic_sqa(
     unasked_in_training : bool
         Whether contexts without a question are in ``train``: they teach to
         recognise speech.
+    n_phrases : int, optional
+        If given, ``train`` has so many phrases of its contexts in place of
+        these, and no questions: a recogniser learns sooner from them.
+    phrase_words : int
+        Most words of a phrase.
     seed : int
         Chooses splits, voices and rates.
     n_workers : int
@@ -124,11 +122,7 @@ def prepare_synthetic_sqa(
     if skip_prep:
         return
     voices, words_per_minute = tuple(voices), tuple(words_per_minute)
-    if not 1 <= voices_per_context <= len(voices):
-        raise preparation.PreparationError(
-            f"voices_per_context is from 1 to {len(voices)}, the number of "
-            f"voices, not {voices_per_context}"
-        )
+    check_voices(voices_per_context, voices)
     data_folder = Path(data_folder)
     settings = {
         "corpus": "SyntheticSQA",
@@ -141,6 +135,7 @@ def prepare_synthetic_sqa(
         "shares": (valid_share, test_share),
         "n_test_articles": n_test_articles,
         "unasked_in_training": unasked_in_training,
+        "phrases": (n_phrases, phrase_words),
         "seed": seed,
     }
     contexts, questions = read_questions(questions_json, unit="sentence")
@@ -151,6 +146,12 @@ def prepare_synthetic_sqa(
         kept, questions, valid_share, test_share, n_test_articles, seed
     )
     split_of = _first(split_of, n_contexts, questions)
+    if n_phrases:
+        train = [c for c in kept if split_of.get(c.id) == "train"]
+        phrases = cut_phrases(train, n_phrases, phrase_words, seed)
+        kept = [c for c in kept if split_of.get(c.id) != "train"] + phrases
+        split_of = {i: s for i, s in split_of.items() if s != "train"}
+        split_of |= {phrase.id: "train" for phrase in phrases}
     clips = [
         clip
         for context in kept
@@ -164,11 +165,8 @@ def prepare_synthetic_sqa(
             seed,
         )
     ]
-    _clear_others(data_folder, settings, clips)
-    missing = [c for c in clips if not (data_folder / c["file"]).is_file()]
-    if missing:
-        _synthesize(missing, data_folder, n_workers, progress)
-    elif preparation.is_prepared(save_folder, settings):
+    n_made = voice_all(data_folder, clips, settings, n_workers, progress)
+    if not n_made and preparation.is_prepared(save_folder, settings):
         logger.info(f"{save_folder} is prepared already, nothing to do")
         return
     _write(save_folder, data_folder, clips, questions, split_of, settings)
@@ -284,6 +282,40 @@ def _first(split_of, n_contexts, questions):
     return some
 
 
+def cut_phrases(contexts, n_phrases, most_words, seed):
+    """Returns phrases of contexts, to be voiced on their own.
+
+    Arguments
+    ---------
+    contexts : list of Context
+        From :func:`choose_contexts`.
+    n_phrases : int
+        How many at most.
+    most_words : int
+        Of a phrase; the number is drawn from 1 on.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    list of Context
+        With ``_p`` and the number of the first word behind the id.
+    """
+    rng = random.Random(f"phrases {seed}")
+    phrases = []
+    for context in contexts:
+        words = context.text.split()
+        begin = 0
+        while begin < len(words):
+            end = begin + rng.randint(1, most_words)
+            text = " ".join(words[begin:end])
+            phrases.append(
+                context._replace(id=f"{context.id}_p{begin}", text=text)
+            )
+            begin = end
+    return rng.sample(phrases, min(n_phrases, len(phrases)))
+
+
 def clips_of(context, split, voices, rates, n_voices, seed):
     """Returns how a context is voiced.
 
@@ -308,74 +340,24 @@ def clips_of(context, split, voices, rates, n_voices, seed):
         With ``split``, ``context_id``, ``text``, ``voice``, ``rate`` and
         ``file``.
     """
-    rng = random.Random(f"{seed} {context.id}")
-    chosen = rng.sample(list(voices), n_voices if split == "train" else 1)
     article = context.id.split("_")[0]
     return [
-        {
-            "split": split,
-            "context_id": context.id,
-            "text": context.text,
-            "voice": voice,
-            "rate": rng.choice(list(rates)),
-            "file": f"{article}/{context.id}_{voice.replace('+', '-')}.wav",
-        }
-        for voice in chosen
+        {"split": split, "context_id": context.id} | clip
+        for clip in voiced_by(
+            context.id,
+            context.text,
+            article,
+            voices,
+            rates,
+            n_voices if split == "train" else 1,
+            seed,
+        )
     ]
 
 
 def _digest(content):
     """Returns a short name for some bytes."""
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _clear_others(data_folder, settings, clips):
-    """Removes what other settings made here, and notes those of now."""
-    record = data_folder / RECORD
-    made = {"settings": None, "files": []}
-    if record.is_file():
-        made = json.loads(record.read_text(encoding="utf-8"))
-    if made["settings"] == json.loads(json.dumps(settings)):
-        return
-    for name in made["files"]:
-        path = (data_folder / name).resolve()
-        if path.is_relative_to(data_folder.resolve()):
-            path.unlink(missing_ok=True)
-    made = {"settings": settings, "files": [clip["file"] for clip in clips]}
-    write_text(record, json.dumps(made, indent=1) + "\n")
-
-
-def _synthesize(clips, data_folder, n_workers, progress):
-    """Writes the clips, with several synthesisers."""
-    idle = SimpleQueue()
-
-    def make(clip):
-        synthesizer = idle.get()
-        delivery = Delivery(words_per_minute=clip["rate"])
-        try:
-            wave = synthesizer.speak(clip["text"], clip["voice"], delivery)
-        finally:
-            idle.put(synthesizer)
-        path = data_folder / clip["file"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        soundfile.write(part, wave, SAMPLE_RATE, "PCM_16", format="WAV")
-        os.replace(part, path)
-
-    with ExitStack() as stack:
-        for _ in range(n_workers):
-            idle.put(stack.enter_context(Synthesizer()))
-        pool = stack.enter_context(ThreadPoolExecutor(n_workers))
-        stack.callback(pool.shutdown, cancel_futures=True)  # after a failure
-        for _ in tqdm(
-            pool.map(make, clips),
-            "Synthesising",
-            len(clips),
-            unit="clip",
-            dynamic_ncols=True,
-            disable=not progress,
-        ):
-            pass
 
 
 def _write(save_folder, data_folder, clips, questions, split_of, settings):

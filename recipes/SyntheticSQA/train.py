@@ -26,6 +26,8 @@ CARD = {
 CORPUS = (
     "n_contexts",
     "unasked_in_training",
+    "n_phrases",
+    "phrase_words",
     "voices_per_context",
     "min_words",
     "max_words",

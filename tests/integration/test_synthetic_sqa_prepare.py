@@ -111,6 +111,24 @@ def test_it_goes_on_where_it_stopped_to_the_same_files(
     assert [p.stat().st_mtime_ns for p in sorted(data.rglob("*"))] == before
 
 
+def test_phrases_stand_for_what_is_trained_on(prepared, squad, tmp_path):
+    folders = tmp_path / "speech", tmp_path / "manifests"
+    asked = SMALL | {"n_phrases": 20, "phrase_words": 2}
+    recipe.prepare_synthetic_sqa(*folders, squad, **asked)
+    contexts, clips, questions = contexts_of(folders, "train")
+    assert len(contexts) == 20 and len(clips) == 40 and not questions
+    assert {len(row["transcript"].split()) for row in clips} == {1, 2}
+    texts = {c.id: c.text for c in read_questions(squad, "sentence")[0]}
+    whole = contexts_of(prepared, "train")[0]
+    for row in clips:
+        context, _, place = row["context_id"].rpartition("_p")
+        assert context in whole
+        words = texts[context].split()[int(place) :]
+        assert " ".join(words).startswith(row["transcript"])
+    for split in ("valid", "test", "test_articles"):
+        assert contexts_of(folders, split)[0] == contexts_of(prepared, split)[0]
+
+
 def test_other_settings_replace_the_clips(squad, tmp_path):
     pytest.importorskip("espeakng_loader", reason="extra [demo]")
     folders = tmp_path / "speech", tmp_path / "manifests"

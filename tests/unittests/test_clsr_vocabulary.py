@@ -7,8 +7,10 @@ Authors
 import math
 
 import pytest
+from tiny_content_corpora import make_chinese_bert
 
 from esr_lobes.clsr.vocabulary import (
+    Vocabulary,
     join_pieces,
     normalize_text,
     word_error_rate,
@@ -42,6 +44,43 @@ def test_pieces_are_joined():
         "unbelievably so"
     )
     assert join_pieces([]) == ""
+
+
+@pytest.mark.parametrize(
+    "pieces, text",
+    [
+        (["梵", "語", "非", "常"], "梵語非常"),
+        (["在", "nba", "##s", "打"], "在 nbas 打"),
+        (["1786", "年", "2", "月"], "1786 年 2 月"),
+        (["梵", "##語"], "梵語"),
+        (["𠀀", "語"], "𠀀語"),
+    ],
+)
+def test_chinese_is_written_without_blanks(pieces, text):
+    assert join_pieces(pieces) == text
+
+
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory):
+    """The vocabulary of a tiny Chinese BERT."""
+    from transformers import AutoTokenizer
+
+    folder = make_chinese_bert(tmp_path_factory.mktemp("chinese"))
+    return Vocabulary(AutoTokenizer.from_pretrained(folder))
+
+
+def test_chinese_is_recognised_by_characters(chinese):
+    text = "東京在NBA位於河邊，非常古老。"
+    ids = chinese.encode(text)
+    assert len(ids) == 14  # 11 characters, nba, and two marks unknown to it
+    assert chinese.decode(ids) == "東京在 nba 位於河邊 [UNK] 非常古老 [UNK]"
+    # What was written is read as the same tokens.
+    said = chinese.decode(ids[:8])
+    assert said == "東京在 nba 位於河邊"
+    assert chinese.encode(said).tolist() == ids[:8].tolist()
+    # One of seven characters is another, one is missing.
+    assert word_errors("東京在河邊，古老。", "東京在河橋古") == (2, 7)
+    assert word_error_rate(["東京 在河邊"], ["東京在河邊"]) == 0.0
 
 
 @pytest.mark.parametrize(

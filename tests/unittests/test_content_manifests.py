@@ -122,3 +122,30 @@ def test_tables_beside_the_manifests_count_for_whether_it_is_prepared(tmp_path):
     assert read_questions_table(tmp_path / "questions_test.csv")
     (tmp_path / "questions_test.csv").unlink()
     assert not is_prepared(tmp_path, {"n": 1})
+
+
+def spoken(name, **more):
+    """A question that is a clip, too."""
+    row = clip(name, **more)
+    del row["transcript"]
+    return row | {"question": "Who won?"}
+
+
+def test_spoken_questions_have_the_keys_of_a_clip(write):
+    asked = [spoken("q1"), spoken("q2", start=1.0, stop=3.0, channel=1)]
+    folder = write([clip("a")], asked)
+    _, questions = read_content(folder, "test", "/corpus", False)
+    assert questions == [
+        row | {"wav": f"/corpus/{row['ID']}.wav"} for row in asked
+    ]
+    (folder / "a.wav").touch()
+    (folder / "q1.wav").touch()
+    with pytest.raises(ManifestError, match=r"line 3: no such file: .*q2\.wav"):
+        read_content(folder, "test", folder)
+
+
+def test_questions_are_spoken_all_or_none(write):
+    with pytest.raises(ManifestError, match="missing or additional"):
+        write([clip("a")], [question("q1"), spoken("q2")])
+    with pytest.raises(ManifestError, match="no question"):
+        write([clip("a")], [spoken("q1") | {"question": ""}])
