@@ -161,9 +161,11 @@ class HuggingFaceRecogniser(Recogniser):
         wave = pad(wave.cpu(), (0, max(0, SHORTEST - len(wave))))
         # Whisper needs no mask, but would say at every call that it has none.
         options = {"return_attention_mask": True} if self._is_whisper else {}
-        return self.extractor(
-            wave.numpy(),
-            sampling_rate=SAMPLE_RATE,
-            return_tensors="pt",
-            **options,
-        )
+        # It turns tensors into arrays, for which there is no bfloat16.
+        with torch.autocast("cpu", enabled=False):
+            return self.extractor(
+                wave.numpy(),
+                sampling_rate=SAMPLE_RATE,
+                return_tensors="pt",
+                **options,
+            )

@@ -287,6 +287,15 @@ def test_a_written_cascade_opens_as_data(kind, tiny, text_encoder, tmp_path):
     assert again.hparams.max_seconds == 5.0
 
 
+def test_a_whisper_hears_in_half_precision(tiny, text_encoder):
+    """Its features are made of arrays, which know no bfloat16."""
+    recogniser = HuggingFaceRecogniser(tiny("whisper"))
+    half = {"precision": "bf16"}
+    cascade = make_cascade(recogniser, text_encoder, run_opts=half)
+    rows = cascade.encode_batch(clips())
+    assert torch.allclose(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-3)
+
+
 def test_another_setting_is_another_model(tiny, text_encoder):
     prints = [
         make_cascade(
