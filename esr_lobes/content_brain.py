@@ -95,18 +95,7 @@ class ContentRetrievalBrain(DualContentBrain):
             )
 
     def active_terms(self, epoch):
-        """Returns the terms of this epoch's loss with their weights.
-
-        Arguments
-        ---------
-        epoch : int
-            Counted from 1.
-
-        Returns
-        -------
-        dict
-            Weights by name of the term.
-        """
+        """Same as in the base: the weights of the formula, by epoch."""
         page, stage = self.hparams, self.stage_of(epoch)
         a, b = page.quantity_weight, page.contrastive_weight
         if stage == "recognition":
@@ -123,37 +112,21 @@ class ContentRetrievalBrain(DualContentBrain):
         }
         return {term: weight for term, weight in weights.items() if weight > 0}
 
-    def tower(self, name):
-        """Returns a module as it trains, or its average when it is judged.
+    def choose_clips(self, clips, reader, folder):
+        """Returns all clips: each teaches to recognise.
 
-        Arguments
-        ---------
-        name : str
-            A key of ``modules``, or ``speech_encoder``, which is made of
-            several.
-
-        Returns
-        -------
-        torch.nn.Module
-            The module.
+        Neither the reader nor the folder are needed.
         """
+        return clips
+
+    def tower(self, name):
+        """Same as in the base; the name ``speech_encoder`` is known, too."""
         if name == "speech_encoder":
             return self.speech if self.modules.training else self.judged
         return super().tower(name)
 
     def hear(self, batch):
-        """Returns the vectors of clips that are judged, and notes them.
-
-        Arguments
-        ---------
-        batch : PaddedBatch
-            On the device.
-
-        Returns
-        -------
-        Heard
-            Without questions.
-        """
+        """Same as in the base, of a batch; notes what was said in it, too."""
         if self.stage == "text":
             heard = super().hear(batch)
             self.seen[-1] += ([], [])
@@ -173,19 +146,9 @@ class ContentRetrievalBrain(DualContentBrain):
         return Heard(rows, output=output)
 
     def hear_to_learn(self, batch, places):
-        """Returns what is said in clips that something is learnt from.
+        """Same as in the base, with what was said in the batch.
 
-        Arguments
-        ---------
-        batch : PaddedBatch
-            On the device.
-        places : list of int
-            Which clips of it are asked about.
-
-        Returns
-        -------
-        Heard
-            Without questions.
+        That is of all clips, the vectors are of those at the places.
         """
         if self.stage == "post":
             # As in use: nothing is masked or shown to the recogniser.
@@ -206,20 +169,7 @@ class ContentRetrievalBrain(DualContentBrain):
         return Heard(rows, output=output)
 
     def terms_of(self, heard, batch):
-        """Returns the terms of a batch by name, not yet weighted.
-
-        Arguments
-        ---------
-        heard : Heard
-            From :meth:`compute_forward`.
-        batch : PaddedBatch
-            With ``context_index`` and ``context_id``.
-
-        Returns
-        -------
-        dict
-            A tensor without dimensions a term.
-        """
+        """Same as in the base, with those of what was heard in the batch."""
         terms = super().terms_of(heard, batch)
         output, page = heard.output, self.hparams
         if output is None or output.targets is None:
@@ -254,19 +204,9 @@ class ContentRetrievalBrain(DualContentBrain):
         self.hparams.vq.gradient_norms.clear()
 
     def judge(self, epoch, loss):
-        """Returns how many words are wrong, and how well contexts are found.
+        """Same as in the base, at the end of an epoch, whatever its loss.
 
-        Arguments
-        ---------
-        epoch : int
-            Which one is at its end.
-        loss : float
-            Not looked at: validation asks for figures.
-
-        Returns
-        -------
-        dict
-            Percentages by name.
+        With how many words are wrong.
         """
         stats = super().judge(epoch, loss)
         references = [text for *_, texts in self.seen for text in texts]
@@ -276,21 +216,8 @@ class ContentRetrievalBrain(DualContentBrain):
         return stats
 
     def merit(self, stats, epoch):
-        """Returns the figure by which this epoch's checkpoint is kept.
-
-        Arguments
-        ---------
-        stats : dict
-            From :meth:`judge`.
-        epoch : int
-            Which one is at its end.
-
-        Returns
-        -------
-        dict
-            While it learns to recognise alone, fewer wrong words; else more
-            contexts found.
-        """
+        """Same as in the base, of its stats; fewer wrong words in an epoch
+        in which it learns to recognise alone."""
         if self.stage_of(epoch) == "recognition" or MERIT not in stats:
             return {f"{self.stage_of(epoch)} merit": -stats.get("WER", 0.0)}
         return super().merit(stats, epoch)

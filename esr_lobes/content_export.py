@@ -4,6 +4,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import inspect
 import io
 from datetime import date
 from pathlib import Path
@@ -14,11 +15,13 @@ from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.clsr.clsr import Unprojected
 from esr_lobes.clsr.speech import ClsrSpeech
-from esr_lobes.export import backbone_folder, write_retriever
+from esr_lobes.export import OPENED, backbone_folder, write_retriever
 from esr_lobes.files import write_text
 
 # Segments of long recordings, as CLSR's paper cuts them.
 MAX_SECONDS = 40.0
+# Of an encoder's arguments, those that stay what they were in training.
+KEPT = ("pooling", "max_tokens")
 
 
 def export_content_retriever(folder, brain):
@@ -57,7 +60,7 @@ def content_page(modules):
     str
         A page that loads alone.
     """
-    speech, text = modules["speech_encoder"], modules["text_encoder"]
+    speech = modules["speech_encoder"]
     page = CommentedMap(
         folder=".",
         sample_rate=SAMPLE_RATE,
@@ -66,18 +69,8 @@ def content_page(modules):
         hop_seconds=MAX_SECONDS / 2,
         min_seconds=0.1,
     )
-    page["text_encoder"] = _new(
-        text,
-        source=_reference(f"<folder>/{backbone_folder('text_encoder')}"),
-        pooling=text.pooling,
-        is_frozen=True,
-        max_tokens=text.max_tokens,
-        local_files_only=True,
-    )
-    page["speech_encoder"] = _new(
-        speech,
-        source=_reference(f"<folder>/{backbone_folder('speech_encoder')}"),
-    )
+    for name in ("text_encoder", "speech_encoder"):
+        page[name] = _encoder(name, modules[name])
     if isinstance(speech, ClsrSpeech):
         page["speech_encoder"] |= {
             "text_encoder": _reference("<text_encoder>"),
@@ -99,6 +92,17 @@ def content_page(modules):
         "# EncoderRetriever.from_hparams(source=THIS_FOLDER)\n"
         + stream.getvalue()
     )
+
+
+def _encoder(name, module):
+    """Returns the node of an encoder, opened from the retriever's folder."""
+    arguments = {"source": _reference(f"<folder>/{backbone_folder(name)}")}
+    for key in inspect.signature(type(module)).parameters:
+        if key in OPENED:
+            arguments[key] = OPENED[key]
+        elif key in KEPT:
+            arguments[key] = getattr(module, key)
+    return _new(module, **arguments)
 
 
 def _projection(module):

@@ -15,7 +15,6 @@ from speechbrain.utils.logger import get_logger
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.batching import ClipBatches
 from esr_lobes.clsr.speech import measure_cmvn
-from esr_lobes.content_brain import ContentRetrievalBrain
 from esr_lobes.content_evaluation import evaluate_content
 from esr_lobes.content_export import (
     export_content_retriever,
@@ -24,7 +23,6 @@ from esr_lobes.content_export import (
 from esr_lobes.content_manifests import questions_file, read_content
 from esr_lobes.datasets import ClipReader
 from esr_lobes.distributed import n_ranks, rank
-from esr_lobes.dual_content_brain import DualContentBrain
 from esr_lobes.inference import EncoderRetriever
 from esr_lobes.manifests import ManifestError
 from esr_lobes.pages import PageError
@@ -47,6 +45,11 @@ AIMS = (
     "sampling_ratio",
     "recogniser_source",
     "temperature",
+    "text_learns_jointly",
+    "teacher",
+    "distillation_weight",
+    "imitation_weight",
+    "distillation_temperature",
 )
 FILES = (
     "train.csv",
@@ -199,23 +202,14 @@ def train_content(run):
     check_record(run, AIMS, FILES)
     reader = ClipReader(SAMPLE_RATE, hparams["cache_gib"])
     clips, questions = content_of(run, "train")
-    has_words = "paraformer" in hparams["modules"]
-    if not has_words:  # only a question teaches something about a clip
-        asked = {row["context_id"] for row in questions}
-        clips = [clip for clip in clips if clip["context_id"] in asked]
     clips = short_enough(clips, hparams["max_seconds"])
     valid_clips, valid_questions = content_of(run, "valid")
     valid_set = None
     if valid_clips:
         valid_set = make_content_dataset(valid_clips, reader)
         valid_set = valid_set.filtered_sorted(sort_key="duration")
-    logger.info(
-        "Training on %d clips with %d questions, validating on %d with %d.",
-        *map(len, (clips, questions, valid_clips, valid_questions)),
-    )
     _normalize_features(hparams, clips, reader)
-    kind = ContentRetrievalBrain if has_words else DualContentBrain
-    brain = kind(
+    brain = hparams["brain"](
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
@@ -223,6 +217,16 @@ def train_content(run):
         checkpointer=hparams["checkpointer"],
     )
     brain.ask(questions, valid_questions)
+    clips = brain.choose_clips(clips, reader, run.folder.path)
+    if not clips:
+        raise ManifestError(
+            "No clip teaches anything: no question is about one, or, where "
+            "there is a teacher, it hears no word"
+        )
+    logger.info(
+        "Training on %d clips with %d questions, validating on %d with %d.",
+        *map(len, (clips, questions, valid_clips, valid_questions)),
+    )
     workers = {"num_workers": hparams["num_workers"]}
     batches = ClipBatches(
         [clip["duration"] for clip in clips],
@@ -245,7 +249,7 @@ def train_content(run):
 
 def _normalize_features(hparams, clips, reader):
     """Measures the features that a recogniser from scratch will hear."""
-    if hparams["recogniser_source"] is not None:
+    if "paraformer" not in hparams or hparams["recogniser_source"]:
         return
     some = random.Random(hparams["seed"]).sample(clips, len(clips))
     waves = (

@@ -19,20 +19,22 @@ from esr_lobes.pages import PageError
 from esr_lobes.retrieval_brain import RetrievalBrain
 
 STAGES = ("recognition", "text", "joint", "post")
-# In these the text encoder learns, in the others what hears.
+# In these the text encoder learns and what hears does not.
 TEXT_STAGES = ("text", "post")
 MERIT = "Q-C R@10"
 
 
 class Heard(NamedTuple):
     """What a batch becomes: vectors of contexts and, in training, of a question
-    to each, the places in the batch of the clips that these are of, and what
-    the recogniser said. None where no term asks for it."""
+    to each, the places in the batch of the clips that these are of, what the
+    recogniser said, and vectors of all clips. None where no term asks for
+    it."""
 
     contexts: torch.Tensor | None
     questions: torch.Tensor | None = None
     places: list | None = None
     output: ParaformerOutput | None = None
+    clips: torch.Tensor | None = None
 
 
 class DualContentBrain(RetrievalBrain):
@@ -40,19 +42,21 @@ class DualContentBrain(RetrievalBrain):
 
     ParaBGE of "End-to-end Contrastive Language-Speech Pretraining Model For
     Long-form Spoken Question Answering" (Hu et al., 2025,
-    https://arxiv.org/abs/2511.09282), and any other pair of a speech and a
-    text encoder. An epoch is in one stage (:meth:`stage_of`): ``text``, in
-    which the text encoder learns from transcripts and questions; ``joint``,
-    in which the speech side learns; ``post``, in which the text encoder
-    learns, and the speech side does not.
+    https://arxiv.org/abs/2511.09282), CLAP, and any other pair of a speech
+    and a text encoder. An epoch is in one stage (:meth:`stage_of`): ``text``,
+    in which the text encoder learns from transcripts and questions;
+    ``joint``, in which the speech side learns and, if the page says
+    ``text_learns_jointly``, the text encoder too; ``post``, in which the text
+    encoder learns, and the speech side does not.
 
     An epoch hears each clip once. Of the questions about a clip's context one
     is drawn anew in each epoch; a clip without any is in no contrastive term.
 
     The page gives, beside what
     :class:`~esr_lobes.retrieval_brain.RetrievalBrain` needs: ``stages``
-    (epochs of each), ``learning_rates`` (by stage), ``learns_temperature``.
-    Questions are handed over by :meth:`ask` before training.
+    (epochs of each), ``learning_rates`` (by stage), ``learns_temperature``,
+    ``text_learns_jointly``. Questions are handed over by :meth:`ask` before
+    training, and clips by :meth:`choose_clips`.
     """
 
     MODULES_NEEDED = (
@@ -63,6 +67,8 @@ class DualContentBrain(RetrievalBrain):
         "logit_scale",
     )
     TERMS = ("contrastive",)
+    # Those that compare with questions.
+    ASKING = ("contrastive",)
     MERITS = tuple(f"{stage} merit" for stage in STAGES)
     SPEECH = ("speech_encoder", "speech_projection", "text_projection")
 
@@ -91,7 +97,7 @@ class DualContentBrain(RetrievalBrain):
             for stage in STAGES:
                 if given.get(stage, -1) < 0:
                     raise PageError(f"{name}: {stage} must be a number from 0")
-        needs = [s for s in TEXT_STAGES if page.stages[s]]
+        needs = [s for s in STAGES if page.stages[s] and self.text_learns(s)]
         if needs and self.modules.text_encoder.is_frozen:
             raise PageError(
                 f"In the stage {needs[0]!r} the text encoder learns, but it is "
@@ -116,6 +122,25 @@ class DualContentBrain(RetrievalBrain):
             rows = [*train_questions, *valid_questions]
             self.modules.text_encoder.warm([row["question"] for row in rows])
 
+    def choose_clips(self, clips, reader, folder):
+        """Returns those clips of a training that something is learnt from.
+
+        Arguments
+        ---------
+        clips : list of dict
+            Rows of a manifest.
+        reader : ClipReader
+            Reads them.
+        folder : Path
+            Where the training may keep what it finds out about them.
+
+        Returns
+        -------
+        list of dict
+            Those that a question is about.
+        """
+        return [c for c in clips if c["context_id"] in self.train_questions]
+
     # Stages
 
     def stage_of(self, epoch):
@@ -139,19 +164,19 @@ class DualContentBrain(RetrievalBrain):
                 break
         return stage
 
-    def active_terms(self, epoch):
-        """Returns the terms of this epoch's loss with their weights.
+    def text_learns(self, stage):
+        """Whether the text encoder learns in a stage.
 
         Arguments
         ---------
-        epoch : int
-            Counted from 1.
-
-        Returns
-        -------
-        dict
-            Weights by name of the term.
+        stage : str
+            One of ``STAGES``.
         """
+        is_joint = stage == "joint" and self.hparams.text_learns_jointly
+        return stage in TEXT_STAGES or is_joint
+
+    def active_terms(self, epoch):
+        """Same as in the base; while words are recognised, there are none."""
         if self.stage_of(epoch) == "recognition":
             return {}
         return {"contrastive": 1.0}
@@ -162,12 +187,13 @@ class DualContentBrain(RetrievalBrain):
         self.stage = self.stage_of(epoch) if epoch else self.stage
         if stage != sb.Stage.TRAIN:
             return
-        is_text = self.stage in TEXT_STAGES
+        learns = self.text_learns(self.stage)
         text_encoder = distributed.bare(self.modules.text_encoder)
-        text_encoder.is_frozen = not is_text
-        text_encoder.backbone.requires_grad_(is_text)
+        text_encoder.is_frozen = not learns
+        text_encoder.backbone.requires_grad_(learns)
         for name in self.SPEECH:
-            self.modules[name].requires_grad_(not is_text)
+            hears = self.modules[name]
+            hears.requires_grad_(self.stage not in TEXT_STAGES)
         rank = distributed.rank()
         self.question_rng = random.Random(f"{self.hparams.seed} {epoch} {rank}")
 
@@ -209,7 +235,7 @@ class DualContentBrain(RetrievalBrain):
             contexts, questions = self.embed_text([*read, *asked]).chunk(2)
             return Heard(contexts, questions, places)
         questions = None
-        if "contrastive" in self.terms:
+        if any(term in self.terms for term in self.ASKING):
             # First: DDP may not touch what contexts went through already.
             questions = self.embed_text(asked)
         heard = self.hear_to_learn(batch, places)
@@ -360,10 +386,7 @@ class DualContentBrain(RetrievalBrain):
         if "contrastive" not in self.terms:
             return {}
         index = torch.as_tensor(batch.context_index, device=self.device)
-        kept = torch.tensor(
-            [batch.context_id[i] in self.train_questions for i in heard.places],
-            device=self.device,
-        )
+        kept = self.is_asked(heard, batch)
         contexts, questions, index = distributed.gather_rows(
             heard.contexts[kept],
             heard.questions[kept],
@@ -377,23 +400,29 @@ class DualContentBrain(RetrievalBrain):
         logits = self.modules.logit_scale(cosines)
         return {"contrastive": content_contrastive_loss(logits, index)}
 
+    def is_asked(self, heard, batch):
+        """Returns which of the places have a question, booleans of [place].
+
+        Arguments
+        ---------
+        heard : Heard
+            With ``places``.
+        batch : PaddedBatch
+            With ``context_id``.
+        """
+        asked = [
+            batch.context_id[i] in self.train_questions for i in heard.places
+        ]
+        return torch.tensor(asked, device=self.device)
+
     # Judging
 
     @torch.no_grad()
     def judge(self, epoch, loss):
         """Returns how well questions find the contexts just seen, and back.
 
-        Arguments
-        ---------
-        epoch : int
-            Which one is at its end.
-        loss : float
-            Not looked at: validation asks for figures.
-
-        Returns
-        -------
-        dict
-            Percentages by name; none if there are no questions.
+        Percentages by name; none if there are no questions. The loss is not
+        looked at, nor the epoch.
         """
         if not self.valid_questions:
             return {}
@@ -411,20 +440,9 @@ class DualContentBrain(RetrievalBrain):
         return content_recalls(scores, asked, contexts)
 
     def merit(self, stats, epoch):
-        """Returns the figure by which this epoch's checkpoint is kept.
+        """Same as in the base, under the name of the epoch's stage.
 
-        Arguments
-        ---------
-        stats : dict
-            From :meth:`judge`.
-        epoch : int
-            Which one is at its end.
-
-        Returns
-        -------
-        dict
-            A figure of its stage: epochs of different stages are not
-            compared.
+        Epochs of different stages, given their stats, are not compared.
         """
         return {f"{self.stage_of(epoch)} merit": stats.get(MERIT, 0.0)}
 

@@ -19,6 +19,7 @@ WORDS = (
 SENTENCES = ["a happy person", "sad", "the voice of a calm person speaking"]
 TEXTS = ("bert", "roberta", "t5", "flan_t5")
 SPEECH = ("wavlm", "wav2vec2", "hubert", "emotion2vec")
+PAIRS = ("clap",)
 CONVOLUTIONS = {
     "conv_dim": [16, 16, 16],
     "conv_kernel": [10, 3, 2],
@@ -41,7 +42,7 @@ def make_tiny(kind, folder):
     Arguments
     ---------
     kind : str
-        One of ``TEXTS`` or ``SPEECH``.
+        One of ``TEXTS``, ``SPEECH`` or ``PAIRS``.
     folder : str
         Where to; made if it is not there.
 
@@ -59,6 +60,7 @@ def make_tiny(kind, folder):
         "t5": _t5,
         "flan_t5": _flan_t5,
         "emotion2vec": _emotion2vec,
+        "clap": _clap,
     }
     makers.get(kind, make_tiny_speech)(folder, kind)
     return folder
@@ -199,3 +201,47 @@ def _emotion2vec(folder, _):
         conv_pos_groups=4,
     )
     Emotion2vec.from_config(config).save(folder)
+
+
+def _clap(folder, _):
+    """A CLAP without fusion: 48 kHz, windows of 2 s, RoBERTa's words."""
+    from transformers import (
+        AutoTokenizer,
+        ClapAudioConfig,
+        ClapConfig,
+        ClapFeatureExtractor,
+        ClapModel,
+        ClapProcessor,
+        ClapTextConfig,
+    )
+
+    _roberta(folder, _)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    audio = ClapAudioConfig(
+        num_mel_bins=16,
+        spec_size=64,
+        window_size=4,
+        patch_embeds_hidden_size=8,
+        depths=[2, 1],
+        num_attention_heads=[2, 2],
+        hidden_size=16,
+        num_hidden_layers=2,
+    )
+    text = ClapTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=34,
+        **SIZES,
+    )
+    model = ClapModel(
+        ClapConfig(text_config=text, audio_config=audio, projection_dim=24)
+    )
+    model.save_pretrained(folder)
+    extractor = ClapFeatureExtractor(
+        feature_size=16,
+        max_length_s=2,
+        frequency_min=50,
+        truncation="rand_trunc",
+    )
+    ClapProcessor(extractor, tokenizer).save_pretrained(folder)

@@ -54,6 +54,7 @@ def page(**more):
             "post": 4e-3,
         },
         "learns_temperature": False,
+        "text_learns_jointly": False,
         "schedule": schedules.constant,
         "ema_decay": 0.0,
         "weight_decay": 0.0,
@@ -194,6 +195,31 @@ def test_who_learns_in_each_stage_of_a_dual_encoder(build):
     assert moved(build(DualContentBrain), 5) == {"text_encoder"}
     learning = build(DualContentBrain, learns_temperature=True)
     assert moved(learning, 2) == speech | {"logit_scale"}
+
+
+def test_both_towers_may_learn_jointly(build):
+    towers = {"speech_encoder", "speech_projection", "text_projection"}
+    towers |= {"text_encoder"}
+    brain = build(DualContentBrain, text_learns_jointly=True)
+    assert moved(brain, 2) == towers
+    assert moved(brain, 5) == {"text_encoder"}
+    # Its vectors change from step to step: none was kept.
+    assert brain.modules.text_encoder._known == {}
+    with pytest.raises(PageError, match="stage 'joint' the text encoder"):
+        build(
+            DualContentBrain,
+            is_frozen=True,
+            text_learns_jointly=True,
+            stages=dict.fromkeys(STAGES, 0) | {"joint": 1},
+        )
+
+
+def test_who_has_something_to_teach(build, tmp_path):
+    """To recognise: every clip; to be found: what a question is about."""
+    clips = [{"context_id": c} for c in ("a", "unasked", "b")]
+    kept = build(DualContentBrain).choose_clips(clips, None, tmp_path)
+    assert kept == [clips[0], clips[2]]
+    assert build().choose_clips(clips, None, tmp_path) == clips
 
 
 def test_the_recogniser_is_as_in_use_while_the_text_encoder_learns(build):
