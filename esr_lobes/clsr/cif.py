@@ -10,6 +10,7 @@ Authors
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from esr_lobes.clsr.sanm import real_steps
 
@@ -49,10 +50,49 @@ def cif_overlap(h, alphas, n_tokens):
     dtype = torch.promote_types(h.dtype, torch.float32)
     with torch.autocast(h.device.type, enabled=False):
         # Rounding in float32 would lose the last token of long rows.
-        ends = F.pad(alphas.double().cumsum(dim=1), (1, 0))
+        ends = alphas.double().cumsum(dim=1)
+        return _Overlap.apply(h.to(dtype), ends, n_tokens).to(h.dtype)
+
+
+class _Overlap(torch.autograd.Function):
+    """The product of the overlaps with the steps, [batch, n_tokens, channel].
+
+    A step's end lies in one token. Moved on, it gives that token more of its
+    own step and less of the next, and nothing else changes: two numbers are
+    its gradient, for which autograd would go through all of the matrix.
+    """
+
+    @staticmethod
+    def forward(ctx, h, ends, n_tokens):
+        """Returns the tokens of steps that end there on the line."""
+        whole = ends.floor()
+        part = (ends - whole).to(h.dtype)
         starts = torch.arange(n_tokens, device=h.device).unsqueeze(1)
-        filled = (ends.unsqueeze(1) - starts).clamp(0.0, 1.0).to(dtype)
-        return (filled.diff(dim=2) @ h.to(dtype)).to(h.dtype)
+        # Whole numbers apart from what is left: exact also in float32.
+        filled = whole.unsqueeze(1).to(h.dtype) - starts
+        filled = filled.add_(part.unsqueeze(1)).clamp_(0.0, 1.0)
+        overlaps = filled.diff(dim=2, prepend=torch.zeros_like(filled[..., :1]))
+        ctx.save_for_backward(h, whole.long(), overlaps)
+        return overlaps @ h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        """Returns gradients of the steps and of their ends."""
+        h, places, overlaps = ctx.saved_tensors
+        of_h = of_ends = None
+        if ctx.needs_input_grad[0]:
+            of_h = overlaps.transpose(1, 2) @ gradient
+        if ctx.needs_input_grad[1]:
+            # Behind the last token and the last step there is nothing.
+            worth = F.pad(gradient @ h.transpose(1, 2), (0, 1, 0, 1))
+            places = places.clamp(max=gradient.shape[1]).unsqueeze(1)
+            own, next_one = (
+                part.gather(1, places).squeeze(1).double()
+                for part in (worth[..., :-1], worth[..., 1:])
+            )
+            of_ends = own - next_one
+        return of_h, of_ends, None
 
 
 class CifPredictor(nn.Module):

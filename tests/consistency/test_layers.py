@@ -18,7 +18,7 @@ LAYERS = [
     {"audio", "devices", "files", "limits", "pages", "pooling", "weights"}
     | {"distributed", "schedules"},
     {"manifests", "augment", "prompts", "datasets", "heads", "batches"}
-    | {"batching", "content_manifests"},
+    | {"batching", "content_manifests", "late_interaction"},
     {
         "preparation",
         "losses",
@@ -43,13 +43,20 @@ LAYERS = [
         "corpora",
         "indexing",
         "content_metrics",
+        "content_parts",
+        "content_preparation",
+        "voicing",
+        "reranking",
     },
     {"searching", "highlights"}
     | {"reports", "evaluation", "inference", "brain", "export"}
     | {"published", "results", "style_brain", "tables"}
     | {"retrieval_brain", "dual_content_brain", "content_brain"}
-    | {"content_evaluation", "content_export"},
-    {"training", "content_training", "importing", "cascading"},
+    | {"content_evaluation", "content_export", "content_reports"}
+    | {"content_tables"},
+    {"training", "content_training", "importing", "cascading"}
+    | {"answering"}
+    | {"teacher", "distillation"},
     {"app"},
     {"commands", "cli"},
 ]

@@ -21,9 +21,10 @@ from esr_lobes.pages import flatten_page, load_page
 ROOT = Path(__file__).resolve().parents[2]
 ALL_PAGES = sorted((ROOT / "hparams").glob("*.yaml"))
 # What is said, and how it is said, are taught by pages of their own kinds.
-CONTENT = ("clsr_", "parabge_")
+CONTENT = ("clsr_", "parabge_", "speechdpr_")
 CONTENT_PAGES = [p for p in ALL_PAGES if p.name.startswith(CONTENT)]
-PAGES = [p for p in ALL_PAGES if p not in CONTENT_PAGES]
+CLAP = ROOT / "hparams" / "clap.yaml"
+PAGES = [p for p in ALL_PAGES if p not in (*CONTENT_PAGES, CLAP)]
 CORPORA = sorted(ROOT.glob("recipes/*/*.yaml"))
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(esr_lobes.__path__, "esr_lobes.")
@@ -123,6 +124,28 @@ def test_a_page_of_content_opens(page, tiny_text_backbone, tmp_path):
     assert all(saved[n] is modules[n] for n in with_weights)
     learns_text = hparams["stages"]["text"] or hparams["stages"]["post"]
     assert text_encoder.is_frozen == (not learns_text)
+    assert "!ref" not in flat and "!include" not in flat
+
+
+def test_the_page_of_clap_opens_with_both_towers_of_one_checkpoint(
+    tiny_backbone, tmp_path
+):
+    source = tiny_backbone("clap")
+    hparams, flat = load_page(
+        CLAP,
+        f"data_folder: {tmp_path}\noutput_folder: {tmp_path}\n"
+        f"clap_source: {source}\ntext_encoder: {{width: 24}}\n"
+        "speech_encoder: {width: 24}\n",
+    )
+    modules = hparams["modules"]
+    assert hparams["name"] == "clap" and "paraformer" not in hparams
+    assert hparams["stages"]["joint"] == hparams["number_of_epochs"] > 0
+    assert not modules["text_encoder"].is_frozen
+    for tower in ("text", "speech"):
+        width = modules[f"{tower}_encoder"].width
+        assert modules[f"{tower}_projection"].in_features == width == 24
+    saved = hparams["checkpointer"].recoverables
+    assert saved["speech_encoder"] is modules["speech_encoder"]
     assert "!ref" not in flat and "!include" not in flat
 
 

@@ -55,6 +55,18 @@ def test_overlap_has_a_numerical_gradient():
     )
 
 
+def test_gradient_by_hand_also_where_a_step_ends_with_a_token():
+    """Its end lies in the token that begins there, and in no other."""
+    h = torch.tensor([[[1.0], [2.0], [4.0], [8.0]]], requires_grad=True)
+    alphas = torch.full((1, 4), 0.5, requires_grad=True)
+    tokens = cif_overlap(h, alphas, 2).flatten()
+    assert tokens.tolist() == [1.5, 6.0]
+    (10 * tokens[0] + tokens[1]).backward()
+    assert h.grad.flatten().tolist() == [5.0, 5.0, 0.5, 0.5]
+    # Of the ends: 10 (1 - 2), 2 - 4, 4 - 8, and 0 behind the last token.
+    assert alphas.grad.tolist() == [[-10.0 - 2 - 4, -2.0 - 4, -4.0, 0.0]]
+
+
 def test_overlap_by_hand():
     h = torch.tensor([[[1.0, 0.0], [2.0, 0.0], [4.0, 1.0], [8.0, 2.0]]])
     alphas = torch.tensor([[0.5, 0.75, 0.5, 0.75]])
