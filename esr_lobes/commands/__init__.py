@@ -9,6 +9,7 @@ Authors
 
 from esr_lobes.commands import (
     app,
+    ask,
     cascade,
     evaluate,
     figures,
@@ -23,6 +24,7 @@ from esr_lobes.commands import (
 ALL = (
     index,
     search,
+    ask,
     app,
     optimize,
     publish,
