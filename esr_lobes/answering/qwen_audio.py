@@ -15,7 +15,12 @@ from torch.nn.functional import pad
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.cascade.recogniser import cut_quietly
 from esr_lobes.devices import check_device
-from esr_lobes.encoders.checkpoints import SAFE, broken, naming_damage
+from esr_lobes.encoders.checkpoints import (
+    SAFE,
+    broken,
+    load_whole,
+    naming_damage,
+)
 from esr_lobes.errors import MendableError
 from esr_lobes.weights import WeightsError
 
@@ -131,21 +136,14 @@ class QwenAudioAnswerer:
         """Returns the model, with all its weights from the checkpoint."""
         from transformers import Qwen2AudioForConditionalGeneration
 
-        with naming_damage(WHAT, self.source):
-            model, report = Qwen2AudioForConditionalGeneration.from_pretrained(
-                self.source, dtype=dtype, output_loading_info=True, **options
-            )
-        missing = [*report["missing_keys"], *report["mismatched_keys"]]
-        if missing:
-            names = ", ".join(sorted(map(str, missing))[:3])
-            raise broken(
-                WHAT,
-                self.source,
-                f"{len(missing)} weights are missing: {names}...",
-            )
-        if not all(weight.isfinite().all() for weight in model.parameters()):
-            raise broken(WHAT, self.source, "some weights are not finite")
-        return model.eval().requires_grad_(False)
+        model = load_whole(
+            Qwen2AudioForConditionalGeneration,
+            WHAT,
+            self.source,
+            dtype=dtype,
+            **options,
+        )
+        return model.requires_grad_(False)
 
     def _check_parts(self):
         """Refuses files that do not belong together."""

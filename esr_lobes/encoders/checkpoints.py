@@ -74,7 +74,7 @@ def naming_damage(what, source):
         if isinstance(error, OSError) and not Path(source).is_dir():
             raise FileNotFoundError(
                 f"the {what} backbone {source} is no folder here, and could "
-                f"not be had from the hub: {error}"
+                f"could not be had from the hub: {first_line(error)}"
             ) from error
         raise broken(what, source, first_line(error)) from error
 
@@ -94,7 +94,9 @@ def _no_bar_for(source):
             logging.enable_progress_bar()
 
 
-def load_whole(auto_class, what, source, unused=(), **options):
+def load_whole(
+    auto_class, what, source, unused=(), dtype=torch.float32, **options
+):
     """Returns a model that has all its weights from its checkpoint.
 
     transformers draws missing weights at random; such a model answers, and
@@ -111,13 +113,15 @@ def load_whole(auto_class, what, source, unused=(), **options):
     unused : tuple of str
         Beginnings of the names of weights that are not used and may be
         missing.
+    dtype : torch.dtype
+        Of the weights.
     **options : dict
         For ``from_pretrained``.
 
     Returns
     -------
     transformers.PreTrainedModel
-        In evaluation mode, float32.
+        In evaluation mode.
 
     Raises
     ------
@@ -130,10 +134,9 @@ def load_whole(auto_class, what, source, unused=(), **options):
     with naming_damage(what, source), _no_bar_for(source):
         model, report = auto_class.from_pretrained(
             source,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
-            **SAFE,
-            **options,
+            **SAFE | options,
         )
     missing = [
         str(name)

@@ -204,6 +204,6 @@ def check_same(info, fingerprints, preprocessing):
     if wrong:
         raise SettingsError(
             f"this index is another one: {'; '.join(wrong)}. Leave that out "
-            "to go on with the index as it is, give another --out, or add "
+            "to go on with the index as it is, give another folder, or add "
             "--rebuild to make all of it anew"
         )
