@@ -5,6 +5,7 @@ Authors
 """
 
 import csv
+import math
 import time
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from esr_lobes.content_reports import (
     BOUND,
     CASCADE,
     LATE,
+    QUESTIONS_WER,
     SPOKEN,
     ContentReport,
 )
@@ -73,12 +75,19 @@ def content_sets(run, data_root=None):
     dict
         Pairs by name, the manifest's, such as ``test``; only sets that
         anything is asked about.
+
+    Raises
+    ------
+    ManifestError
+        If a table is broken, or the questions on clips with contexts are not
+        there.
     """
     sets = {}
     for corpus, folder in run.corpora.items():
         manifests = run.manifests(corpus)
         for path in sorted(manifests.glob("test*.csv")):
-            if (manifests / questions_file(path.stem)).is_file():
+            has_questions = (manifests / questions_file(path.stem)).is_file()
+            if has_questions or is_content(path):
                 root = data_root or folder
                 rows = read_content(manifests, path.stem, root)
                 name = f"{corpus}_{path.stem}" if corpus else path.stem
@@ -181,8 +190,8 @@ def evaluate_content(retriever, clips, questions, name=SYSTEM):
     Returns
     -------
     ContentReport
-        Percentages: recalls and word error rate. By pair only where contexts
-        do not have one question each.
+        Percentages: recalls, and a word error rate where words are known. By
+        pair only where a context has several questions.
     """
     asked = [row["context_id"] for row in questions]
     contexts = [clip["context_id"] for clip in clips]
@@ -202,16 +211,15 @@ def evaluate_content(retriever, clips, questions, name=SYSTEM):
             texts = read_texts(retriever, said.texts)
             compared[CASCADE + SPOKEN] = texts, cascade
     systems, by_pair = {}, {}
-    is_shared = len(set(asked)) < len(asked) or len(set(contexts)) > len(asked)
+    is_shared = len(set(asked)) < len(asked)
     for system, scores in _scored(compared, retriever.device):
         figures = content_recalls(scores, asked, contexts)
         if is_shared:
             by_pair[system] = pair_recalls(scores, asked, contexts)
         if heard.texts is not None and not system.startswith(BOUND):
-            figures["WER"] = word_error_rate(references, heard.texts)
+            figures |= _errors("WER", references, heard.texts)
             if SPOKEN in system:
-                rate = word_error_rate(written, said.texts)
-                figures["WER of questions"] = rate
+                figures |= _errors(QUESTIONS_WER, written, said.texts)
         systems[system] = figures
     seconds = sum(clip["duration"] for clip in clips)
     settings = {
@@ -224,6 +232,12 @@ def evaluate_content(retriever, clips, questions, name=SYSTEM):
         "device": str(retriever.device),
     }
     return ContentReport(settings, systems, by_pair)
+
+
+def _errors(name, references, hypotheses):
+    """Returns the word error rate by its name; none of texts without a word."""
+    rate = word_error_rate(references, hypotheses)
+    return {} if math.isnan(rate) else {name: rate}
 
 
 def _scored(compared, device):

@@ -164,8 +164,10 @@ def pair_recalls(scores, question_contexts, clip_contexts):
     """Returns the same figures judged by pairs of question and context.
 
     A context stands as often as there are questions about it, each time with
-    one right question. Copies are told apart by nothing, and so cost places:
-    it is a lower bound for who does not say how copies were counted.
+    one right question; one that nobody asks about is once in the way. Copies
+    are told apart by nothing, and so cost places: Q-C and C-Q R@1 are lower
+    bounds for who does not say how copies were counted. C-Q R@5 and R@10 are
+    none, since here a context weighs as much as it has questions.
 
     Arguments
     ---------
@@ -175,8 +177,8 @@ def pair_recalls(scores, question_contexts, clip_contexts):
     Returns
     -------
     dict
-        As :func:`content_recalls`. Equal to it where each context has one
-        question and no context has none.
+        As :func:`content_recalls`. Equal to it where no context has several
+        questions.
 
     Example
     -------
@@ -189,10 +191,13 @@ def pair_recalls(scores, question_contexts, clip_contexts):
     absent = [c for c in question_contexts if c not in place]
     if absent:
         raise ValueError(f"no clip voices the context {absent[0]!r}")
-    paired = merged[:, [place[context] for context in question_contexts]]
-    is_right = np.eye(len(paired), dtype=bool)
+    pairs = [place[context] for context in question_contexts]
+    unasked = sorted(set(range(len(contexts))) - set(pairs))
+    columns = merged[:, pairs + unasked]
+    is_right = np.eye(*columns.shape, dtype=bool)
     return _both_ways(
-        best_ranks(paired, is_right), best_ranks(paired.T, is_right)
+        best_ranks(columns, is_right),
+        best_ranks(merged[:, pairs].T, np.eye(len(pairs), dtype=bool)),
     )
 
 

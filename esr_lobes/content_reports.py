@@ -5,6 +5,7 @@ Authors
 """
 
 import json
+import math
 from pathlib import Path
 
 from esr_lobes.errors import MendableError
@@ -15,6 +16,8 @@ CASCADE, BOUND = "cascade", "text (upper bound)"
 LATE, SPOKEN = ", late interaction", ", spoken questions"
 """How the rows of a report are called: a system, a cascade of its own words,
 the true words; behind them how they were compared."""
+QUESTIONS_WER = "WER of questions"
+"""The word error rate of questions that are spoken; that of clips is `WER`."""
 
 
 class ContentReport:
@@ -50,8 +53,10 @@ class ContentReport:
         """Returns tables in Markdown, and below them what was judged."""
         parts = [_table(self.systems)]
         if self.by_pair:
-            # Else each context has one question, and the two agree.
-            parts.append("A context as often as it is asked about:")
+            # Else no context has several questions, and the two agree.
+            parts.append(
+                "A context as often as it is asked about, once at least:"
+            )
             parts.append(_table(self.by_pair))
         said = [f"{key}: {n}" for key, n in self.settings.items()]
         return "\n\n".join([*parts, ", ".join(said)])
@@ -110,11 +115,28 @@ def read_content_report(path):
     try:
         numbers = json.loads(Path(path).read_text(encoding="utf-8"))
         parts = [numbers[k] for k in ("settings", "systems", "by_pair")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise TypeError("no tables")
-    except (ValueError, KeyError, TypeError) as error:
+        _check_parts(*parts)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise MendableError(
             f"{path} is no report on content ({type(error).__name__}: "
             f"{error}): evaluate again"
         ) from error
     return ContentReport(*parts)
+
+
+def _check_parts(settings, systems, by_pair):
+    """Raises a TypeError if they are not what a ContentReport takes."""
+    tables = settings, systems, by_pair
+    if not all(isinstance(table, dict) for table in tables):
+        raise TypeError("no tables")
+    if not systems:
+        raise TypeError("no system")
+    for name, value in settings.items():
+        if not isinstance(value, (str, int, float)):
+            raise TypeError(f"{name} is {value!r}")
+    for system, figures in (*systems.items(), *by_pair.items()):
+        if not isinstance(figures, dict):
+            raise TypeError(f"{system} has no figures")
+        for name, value in figures.items():
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise TypeError(f"{name} of {system} is {value!r}")

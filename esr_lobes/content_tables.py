@@ -12,7 +12,7 @@ from statistics import mean, stdev
 import yaml
 
 from esr_lobes.content_metrics import CUTOFFS
-from esr_lobes.content_reports import BOUND
+from esr_lobes.content_reports import BOUND, QUESTIONS_WER
 from esr_lobes.reports import markdown_table
 from esr_lobes.tables import MISSING
 
@@ -111,11 +111,14 @@ def _table(group):
             if not system.startswith(own):
                 title = each.name, f": {system}"
             rows[title][each.seed] = figures
+    columns = [*COLUMNS]
+    if any(QUESTIONS_WER in f for row in rows.values() for f in row.values()):
+        columns.insert(1, QUESTIONS_WER)
     lines = [
-        [f"{name}{what}", str(len(of_seed)), *_cells(of_seed.values())]
+        [f"{name}{what}", str(len(of_seed)), *_cells(of_seed.values(), columns)]
         for (name, what), of_seed in _merged(rows).items()
     ]
-    return markdown_table(["", "seeds", *COLUMNS], lines)
+    return markdown_table(["", "seeds", *columns], lines)
 
 
 def _merged(rows):
@@ -138,10 +141,10 @@ def _merged(rows):
     return kept
 
 
-def _cells(rows):
+def _cells(rows, columns=COLUMNS):
     """Returns the mean and deviation of each column over seeds."""
     rows = list(rows)
-    return [_spread([row.get(name) for row in rows]) for name in COLUMNS]
+    return [_spread([row.get(name) for row in rows]) for name in columns]
 
 
 def _spread(values):

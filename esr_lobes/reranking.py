@@ -7,12 +7,15 @@ Authors
 from dataclasses import replace
 
 import torch
+from speechbrain.utils.logger import get_logger
 
 from esr_lobes.audio import AudioError
 from esr_lobes.batches import as_batch, in_batches, read_segments
 from esr_lobes.errors import MendableError
 from esr_lobes.index import Segment
 from esr_lobes.late_interaction import LEAST, score_tokens, unit_tokens
+
+logger = get_logger(__name__)
 
 TEXT_BATCH = 64
 
@@ -128,14 +131,15 @@ class WordRanker:
             Best first. The score is MaxSim, from -1 to 1 (see
             :func:`esr_lobes.late_interaction.maxsim`), and no cosine of the
             index: it has neither ``z`` nor ``percentile``. Where no word was
-            heard it is -1.
+            heard it is -1; so it is, with a warning, where a file is gone or
+            cannot be read, and such hits are the last.
 
         Raises
         ------
         MendableError
             If the speech side knows no words, or the question has none.
         AudioError
-            If a file is not there any more, or cannot be read.
+            If no file can be read.
 
         Example
         -------
@@ -159,20 +163,26 @@ class WordRanker:
                     Segment(segment.path, start, stop, segment.channel)
                 )
                 owners.append(i)
-        scores = [LEAST] * len(hits)
+        scores, errors = [LEAST] * len(hits), {}
         for places, batch in in_batches(
-            windows, self._read_all, batch_size, progress, on_error="raise"
+            windows, self._read_all, batch_size, progress, on_error="skip"
         ):
             if isinstance(batch, AudioError):
-                continue  # silence, in which nothing is said
+                if batch.reason != "silent":  # in which nothing is said
+                    errors[places[0]] = batch
+                continue
             tokens = self.hear_words(batch)[1]
             row = score_tokens(asked, tokens, self.device)[0].tolist()
             for place, score in zip(places, row, strict=True):
                 i = owners[place]
                 scores[i] = max(scores[i], score)
+        _warn_of(errors, windows)
+        unread = {owners[place] for place in errors}
         # The same words are equal but for rounding, which differs from batch
         # to batch: then what was better before comes first.
-        order = sorted(range(len(hits)), key=lambda i: -round(scores[i], 5))
+        order = sorted(
+            range(len(hits)), key=lambda i: (-round(scores[i], 5), i in unread)
+        )
         return [
             replace(
                 hits[i], score=scores[i], rank=rank, z=None, percentile=None
@@ -183,3 +193,14 @@ class WordRanker:
     def _read_all(self, segments):
         """Returns an iterator over waveforms, also of what is very short."""
         return read_segments(segments, self.hparams.sample_rate, 0.0)
+
+
+def _warn_of(errors, windows):
+    """Names the files that could not be read; raises an error if all are."""
+    if errors and len(errors) == len(windows):
+        raise next(iter(errors.values()))
+    for error in {error.path: error for error in errors.values()}.values():
+        logger.warning(
+            "not heard again: %s. Bring the index up to date (esr index).",
+            error,
+        )

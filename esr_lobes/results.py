@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esr_lobes.content_reports import NAME, read_content_report
+from esr_lobes.errors import MendableError
 from esr_lobes.published import read_report
 
 JOINT = "Joint"
@@ -74,7 +75,7 @@ def full_system(name):
     return "-".join(part for part in parts if not part.startswith("no_"))
 
 
-def find_results(folder):
+def find_results(folder, skips=None):
     """Returns all results below a folder, sorted.
 
     Arguments
@@ -82,6 +83,8 @@ def find_results(folder):
     folder : str
         Holds a folder for each corpus. Folders of trainings that are no
         number, such as copies, do not count.
+    skips : list, optional
+        Takes the MendableError of each report that cannot be read.
 
     Returns
     -------
@@ -91,17 +94,17 @@ def find_results(folder):
     Raises
     ------
     MendableError
-        If a report cannot be read.
+        If a report cannot be read, and there is no list of skips.
     """
-    return _find(folder, "report.json", read_report)
+    return _find(folder, "report.json", read_report, skips)
 
 
-def find_content_results(folder):
+def find_content_results(folder, skips=None):
     """Returns all results on content below a folder, sorted.
 
     Arguments
     ---------
-    folder : str
+    folder, skips
         As for :func:`find_results`.
 
     Returns
@@ -112,12 +115,16 @@ def find_content_results(folder):
     Raises
     ------
     MendableError
-        If a report cannot be read.
+        As :func:`find_results`.
     """
-    return _find(folder, NAME, lambda path: vars(read_content_report(path)))
+
+    def read(path):
+        return vars(read_content_report(path))
+
+    return _find(folder, NAME, read, skips)
 
 
-def _find(folder, report, read):
+def _find(folder, report, read, skips):
     """Returns a result for each report of that name."""
     found = []
     for path in sorted(Path(folder).glob(f"*/*/*/evaluation/*/{report}")):
@@ -127,7 +134,13 @@ def _find(folder, report, read):
         corpus = trained_on
         if trained_on == JOINT:
             corpus, _, test_set = test_set.partition("_")
-        numbers = read(path)
+        try:
+            numbers = read(path)
+        except MendableError as error:
+            if skips is None:
+                raise
+            skips.append(error)
+            continue
         found.append(
             Result(trained_on, name, int(seed), corpus, test_set, numbers)
         )

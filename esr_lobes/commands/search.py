@@ -45,6 +45,9 @@ then is MaxSim, the mean over the question's words of the best cosine:
 
   esr search INDEX --content "who coached the team?" --rerank 50
 
+The N are chosen by the cosine, and so --threshold and --scale are on it, not
+on MaxSim. What cannot be read any more comes last, with a warning.
+
 What is found goes elsewhere: --format json or csv writes nothing else to
 standard output, --export cuts clips, --labels is for Audacity, --playlist for
 VLC. The same from Python:
@@ -131,7 +134,10 @@ def add(commands):
     shown = parser.add_argument_group("which hits are shown")
     shown.add_argument("--where", metavar="CONDITION", help="see above")
     shown.add_argument(
-        "--threshold", type=float, metavar="X", help="lowest that counts"
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="lowest that counts, before --rerank",
     )
     shown.add_argument(
         "--scale",

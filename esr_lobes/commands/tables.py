@@ -11,7 +11,8 @@ Prints Table II and Table III of Kang and Roy 2025 beside the figures of the
 trainings in a folder, and a table of systems and ablations for every other
 test set. What has not been run is said to be, with its command. Then, for
 every corpus of content, the figures of Hu et al. 2025 and those of all systems
-that were judged on it, by their training or by esr evaluate.
+that were judged on it, by their training or by esr evaluate. Reports that
+cannot be read are left out, and listed.
 
   esr tables results
   esr tables results --out tables.md
@@ -56,12 +57,16 @@ def run(options):
     from esr_lobes.results import find_content_results, find_results
     from esr_lobes.tables import other_tables, paper_tables
 
-    results = find_results(options.results)
-    contents = find_content_results(options.results)
+    skips = []
+    results = find_results(options.results, skips)
+    contents = find_content_results(options.results, skips)
     others = other_tables(results)
     text = paper_tables(results)
     n_reports = len(results) + len(contents)
     text += f"\nFrom {n_reports} reports below `{options.results}`.\n"
+    if skips:
+        lines = "".join(f"- {error}\n" for error in skips)
+        text += f"Left out, since they cannot be read, {len(skips)}:\n\n{lines}"
     if not Path(options.results).is_dir():
         text += "There is no such folder yet: trainings make it.\n"
     if others:

@@ -15,7 +15,7 @@ from torch import nn
 
 from esr_lobes.encoders.checkpoints import load_whole, naming_damage
 from esr_lobes.encoders.clap_features import ClapFeatures
-from esr_lobes.encoders.text import TextEncoder, _check_vocabulary
+from esr_lobes.encoders.text import TextEncoder, check_vocabulary
 from esr_lobes.weights import WeightsError
 
 # What a folder says it is: both towers, or the one that was saved alone.
@@ -240,30 +240,26 @@ class ClapText(TextEncoder):
         vectors = encoder(["When was the mill built?"])  # [1, 512]
     """
 
-    pooling = "first"
-
     def __init__(
         self, source, is_frozen=False, max_tokens=128, local_files_only=False
     ):
+        super().__init__(
+            source, "first", is_frozen, max_tokens, local_files_only
+        )
+        self.width = self.backbone.config.projection_dim
+
+    def _open(self, source, local_files_only):
         from transformers import AutoTokenizer
 
-        # Not that of TextEncoder, which opens checkpoints of text alone.
-        nn.Module.__init__(self)
-        source = str(source)
         with naming_damage("text", source):
-            self.tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 source,
                 local_files_only=local_files_only,
                 trust_remote_code=False,
             )
-        self.backbone = load_tower("text", source, local_files_only)
-        _check_vocabulary(self.tokenizer, self.backbone, source)
-        self.max_tokens = min(max_tokens, self._longest_input())
-        self.width = self.backbone.config.projection_dim
-        self.is_frozen = is_frozen
-        self._known = {}
-        if is_frozen:
-            self.backbone.requires_grad_(False)
+        tower = load_tower("text", source, local_files_only)
+        check_vocabulary(tokenizer, tower, source)
+        return tokenizer, tower
 
     def pool(self, hidden, lengths):
         """Returns the projected vectors of sentences, [batch, width].

@@ -103,12 +103,27 @@ def load_backbone(source, local_files_only=False):
         unused=("pooler.",),
         local_files_only=local_files_only,
     )
-    _check_vocabulary(tokenizer, model, source)
+    check_vocabulary(tokenizer, model, source)
     return tokenizer, model
 
 
-def _check_vocabulary(tokenizer, model, source):
-    """Refuses a tokenizer that is not of this model."""
+def check_vocabulary(tokenizer, model, source):
+    """Refuses a tokenizer that is not of this model.
+
+    Arguments
+    ---------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        As it was opened.
+    model : transformers.PreTrainedModel
+        Likewise.
+    source : str
+        Folder or hub id of both, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If it knows no word, or not as many as the model has embeddings.
+    """
     n_rows = model.get_input_embeddings().weight.shape[0]
     n_words, n_special = len(tokenizer), len(set(tokenizer.all_special_ids))
     # A table may have been made somewhat larger, never twice as large.
@@ -205,11 +220,10 @@ class TextEncoder(nn.Module):
                 f"pooling is 'auto', 'mean' or 'first', not {pooling!r}"
             )
         folder = resolve_source(source)
-        self.tokenizer, self.backbone = load_backbone(folder, local_files_only)
+        self.tokenizer, self.backbone = self._open(folder, local_files_only)
         if pooling == "auto":
             pooling = find_pooling(folder, self.tokenizer)
         self.pooling = pooling
-        self.pool = POOLINGS[pooling]
         self.max_tokens = min(max_tokens, self._longest_input())
         self.width = self.backbone.config.hidden_size
         self.is_frozen = is_frozen
@@ -217,6 +231,27 @@ class TextEncoder(nn.Module):
         if is_frozen:
             self.backbone.requires_grad_(False)
             self.backbone.eval()
+
+    def _open(self, source, local_files_only):
+        """Returns the tokenizer and the backbone, both whole."""
+        return load_backbone(source, local_files_only)
+
+    def pool(self, hidden, lengths):
+        """Returns one vector a row of states.
+
+        Arguments
+        ---------
+        hidden : torch.Tensor
+            Last states of shape [batch, token, channel].
+        lengths : torch.Tensor
+            Relative lengths of shape [batch].
+
+        Returns
+        -------
+        torch.Tensor
+            Of shape [batch, width].
+        """
+        return POOLINGS[self.pooling](hidden, lengths)
 
     @property
     def device(self):

@@ -72,6 +72,20 @@ def test_a_trainings_own_reports_are_made_again(esr, training, capsys):
         assert f"\n| {title} " in part
 
 
+def test_a_broken_report_does_not_cost_the_tables(training, capsys):
+    place = "evaluation/test/content.json"
+    for seed, text in ("8", '{"systems": 3}'), ("9", "{"):
+        path = training.parent / seed / place
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    cli.main(["tables", str(training.parents[2])])
+    printed = capsys.readouterr().out
+    assert "From 0 reports below" in printed and "## LibriSQA" in printed
+    assert "Left out, since they cannot be read, 2:" in printed
+    for seed in "8", "9":
+        assert f"- {training.parent / seed / place} is no report" in printed
+
+
 def test_any_retriever_is_judged_on_a_manifest(
     esr, training, tiny_retriever, cascade, tmp_path
 ):
@@ -131,6 +145,14 @@ def test_what_is_wrong_is_said_before_the_retriever_is_loaded(
     assert status == 2
     assert message in line, line
     assert not (training.parents[3] / "report").exists()
+
+
+def test_questions_that_are_gone_are_named(esr, training):
+    path = training / "manifests" / "questions_test.csv"
+    path.unlink()
+    status, line = esr("evaluate", training)
+    assert status == 2
+    assert "manifests/questions_test.csv: no such table of questions" in line
 
 
 # esr search --rerank
@@ -213,12 +235,28 @@ def test_a_retriever_of_styles_knows_no_words(
     assert "(CompactEncoder) knows no words" in capsys.readouterr().err
 
 
-def test_audio_that_is_gone_is_named(built, tmp_path, capsys):
-    gone = next(iter(hits_of(built))).segment.path
+def test_audio_that_is_gone_is_named_and_last(built, tmp_path, capsys, caplog):
+    hits = hits_of(built)
+    gone = hits[0].segment.path
+    asked = ["search", str(built), "sad", "--rerank", "20", "--format", "json"]
     shutil.move(gone, tmp_path / "kept.wav")
     try:
-        with pytest.raises(SystemExit):
-            cli.main(["search", str(built), "sad", "--rerank", "20"])
+        cli.main(asked)
     finally:
         shutil.move(tmp_path / "kept.wav", gone)
-    assert f"{gone}: missing" in capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == len(hits)
+    assert (found[-1]["path"], found[-1]["score"]) == (gone, -1.0)
+    assert f"{gone}: missing" in caplog.text
+
+
+def test_the_threshold_is_on_the_cosine_before(built, capsys):
+    with open_index(built) as index:
+        hits = index.search(content="sad", k=99)
+    lowest = hits[2].score - 1e-6
+    asked = ["search", str(built), "sad", "--format", "json"]
+    cli.main([*asked, "--rerank", "20", f"--threshold={lowest}"])
+    found = json.loads(capsys.readouterr().out)
+    assert {row["path"] for row in found} == {
+        hit.segment.path for hit in hits if hit.score >= lowest
+    }

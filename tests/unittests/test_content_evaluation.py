@@ -139,6 +139,16 @@ def test_silence_is_no_word(clips):
     assert report.systems["system"]["WER"] == pytest.approx(100 / 7)
 
 
+def test_of_references_without_words_there_are_no_errors(clips, tmp_path):
+    """A rate of nothing would stand in the file as a bare NaN."""
+    wordless = [clip | {"transcript": "."} for clip in clips]
+    report = evaluate_content(Knowing(TEXTS), wordless, QUESTIONS)
+    assert all("WER" not in figures for figures in report.systems.values())
+    report.save(tmp_path)
+    assert "NaN" not in (tmp_path / "content.json").read_text()
+    assert "nan" not in (tmp_path / "content.md").read_text()
+
+
 def test_late_interaction_compares_words(clips):
     """All words of the shorter texts stand in the longer ones, too."""
     report = evaluate_content(Knowing(TEXTS), clips, QUESTIONS)
@@ -203,10 +213,39 @@ def test_a_report_is_read_as_it_was_saved(clips, tmp_path):
     report.save(tmp_path)
     read = read_content_report(tmp_path / "content.json")
     assert str(read) == str(report) and read.by_pair == report.by_pair
-    for text in ("{", "[1]", '{"settings": {}}', "{}"):
-        (tmp_path / "content.json").write_text(text)
-        with pytest.raises(MendableError, match="is no report on content"):
-            read_content_report(tmp_path / "content.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"settings": {}}', "{}", "\xff"])
+def test_what_is_no_report(tmp_path, text):
+    (tmp_path / "content.json").write_text(text, encoding="latin-1")
+    with pytest.raises(MendableError, match="is no report on content"):
+        read_content_report(tmp_path / "content.json")
+
+
+@pytest.mark.parametrize(
+    "part, value, message",
+    [
+        ("systems", {}, "no system"),
+        ("systems", {"mine": 3}, "mine has no figures"),
+        ("systems", {"mine": {"WER": "12"}}, "WER of mine is '12'"),
+        ("systems", {"mine": {"WER": None}}, "WER of mine is None"),
+        ("systems", {"mine": {"WER": True}}, "WER of mine is True"),
+        ("systems", {"mine": {"WER": float("nan")}}, "WER of mine is nan"),
+        ("systems", {"mine": {"WER": 10**400}}, "too large"),
+        ("by_pair", {"mine": []}, "mine has no figures"),
+        ("by_pair", [], "no tables"),
+        ("settings", {"clips": [3]}, r"clips is \[3\]"),
+    ],
+)
+def test_a_report_whose_parts_are_none(tmp_path, part, value, message):
+    good = {"settings": {"clips": 3}, "systems": {"mine": {"WER": 1}}}
+    numbers = good | {"by_pair": {}}
+    path = tmp_path / "content.json"
+    path.write_text(json.dumps(numbers))
+    assert read_content_report(path).systems == good["systems"]
+    path.write_text(json.dumps(numbers | {part: value}))
+    with pytest.raises(MendableError, match=f"no report on .*{message}.*again"):
+        read_content_report(path)
 
 
 def test_shared_contexts_are_counted_both_ways(clips):

@@ -62,9 +62,11 @@ def test_where_each_context_has_one_question_both_agree():
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((30, 30))
     names = [str(i) for i in range(30)]
-    assert content_recalls(scores, names, names) == pair_recalls(
-        scores, names, names
-    )
+    for asked in names, names[:20]:
+        scores = scores[: len(asked)]  # of ten nobody asks
+        assert content_recalls(scores, asked, names) == pair_recalls(
+            scores, asked, names
+        )
 
 
 def test_ranks_are_those_of_sorting():
@@ -93,6 +95,33 @@ def test_a_context_that_nobody_asks_about_is_in_the_way():
     scores = np.array([[0.5, 0.9]])
     figures = content_recalls(scores, ["a"], ["a", "unasked"])
     assert figures["Q-C R@1"] == 0.0 and figures["C-Q R@1"] == 100.0
+
+
+def test_pairs_have_it_in_the_way_too():
+    """Left out, pairs were 100 where contexts are 0."""
+    figures = pair_recalls([[0.1, 0.9]], ["x"], ["x", "y"])
+    assert figures["Q-C R@1"] == 0.0 and figures["Q-C R@5"] == 100.0
+    assert figures["C-Q R@1"] == 100.0
+
+
+def test_pairs_are_a_lower_bound_but_of_contexts_that_look_further():
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        scores = rng.integers(0, 6, (15, 9)) / 6.0
+        asked = [str(i) for i in rng.integers(0, 6, 15)]
+        contexts = [str(i) for i in range(9)]
+        scores += 0.4 * (np.array(asked)[:, None] == np.array(contexts))
+        by_pair = pair_recalls(scores, asked, contexts)
+        by_context = content_recalls(scores, asked, contexts)
+        for name in by_pair:
+            if name.startswith("Q-C") or name == "C-Q R@1":
+                assert by_pair[name] <= by_context[name]
+    # x has its ten questions first, y has its one question last.
+    scores = [[1.0 - i / 20, 1.0] for i in range(10)] + [[0.0, 0.0]]
+    asked = ["x"] * 10 + ["y"]
+    by_pair = pair_recalls(scores, asked, ["x", "y"])
+    assert by_pair["C-Q R@10"] == pytest.approx(1000 / 11)
+    assert content_recalls(scores, asked, ["x", "y"])["C-Q R@10"] == 50.0
 
 
 def test_recalls_are_shares_of_the_queries():

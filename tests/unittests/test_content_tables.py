@@ -4,15 +4,20 @@ Authors
  * The esr_lobes contributors
 """
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import speechbrain as sb
+from ruamel.yaml import YAML
 from test_tables import cells
 
 from esr_lobes.content_metrics import content_recalls
 from esr_lobes.content_reports import ContentReport
 from esr_lobes.content_tables import COLUMNS, content_tables, published_content
 from esr_lobes.errors import MendableError
+from esr_lobes.pages import flatten_page
 from esr_lobes.results import find_content_results, find_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,3 +124,61 @@ def test_a_damaged_report_is_named(save):
     path.write_text("{")
     with pytest.raises(MendableError, match="content.json is no report"):
         find_content_results(results)
+    save("Tones/clsr/2/evaluation/test", clsr=40.0)
+    skips = []
+    (found,) = find_content_results(results, skips)
+    assert found.seed == 2 and str(path) in str(skips[0])
+    path.with_name("report.json").write_text("{}")
+    assert find_results(results, skips) == [] and len(skips) == 2
+
+
+def test_the_errors_of_spoken_questions_have_a_column(tmp_path):
+    for seed, rate in (1, 20.0), (2, 30.0):
+        systems = {
+            "clsr": {"WER": 10.0},
+            "clsr, spoken questions": {"WER": 10.0, "WER of questions": rate},
+        }
+        folder = tmp_path / f"Tones/clsr/{seed}/evaluation/test"
+        ContentReport({"clips": 3}, systems, {}).save(folder)
+    text = content_tables(find_content_results(tmp_path))
+    head, _, typed, spoken = cells(text, "on `test` ")
+    assert head[2:5] == ["WER", "WER of questions", "Q-C R@1"]
+    assert typed[2:5] == ["10.00 ± 0.00", "-", "-"]
+    assert spoken[2:5] == ["10.00 ± 0.00", "25.00 ± 7.07", "-"]
+
+
+def test_the_ablation_is_told_apart_by_what_it_leaves_out():
+    """15.29 is not CLSR without VQ but with less beside it, too."""
+    rows = published_content()["corpora"]["SpokenSQuAD"]["rows"]
+    first, second = [name for name in rows if rows[name][1] in (15.29, 42.52)]
+    assert "nothing but the joint training, without VQ" in first
+    assert second.startswith("the same with VQ")
+    assert rows[second][:2] == [17.0, 42.52] and rows[second][4] == 46.86
+
+
+def test_the_commands_of_the_ablation_add_one_part_each():
+    recipe = ROOT / "recipes" / "SpokenSQuAD"
+    readme = (recipe / "README.md").read_text()
+    rows = []
+    for i in range(1, 7):
+        (line,) = re.findall(rf"^train ablation_{i}\b.*", readme, re.MULTILINE)
+        words = shlex.split(line)[2:]
+        options = [f"--name=ablation_{i}", "--data_folder=."]
+        options += map("=".join, zip(words[::2], words[1::2], strict=True))
+        page = ROOT / "hparams" / "clsr_paraformer.yaml"
+        _, _, given = sb.parse_arguments([str(page), *options])
+        flat = flatten_page(page, given, recipe / "spoken_squad.yaml")
+        page = YAML().load(flat)
+        stages = {name: epochs > 0 for name, epochs in page["stages"].items()}
+        assert stages["joint"] and page["name"] == f"ablation_{i}"
+        rows.append(
+            [
+                page["vq"]["is_hard"],
+                stages["text"],
+                stages["recognition"],
+                page["sampling_ratio"] > 0,
+                stages["post"],
+            ]
+        )
+    # In the order in which the paper adds them.
+    assert rows == [[j < i for j in range(5)] for i in range(6)]

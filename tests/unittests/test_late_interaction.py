@@ -281,10 +281,26 @@ def test_silence_says_nothing(retriever, tmp_path):
     assert found[0].segment == loud.segment
 
 
-def test_a_file_that_is_gone_is_named(retriever, tmp_path):
+def test_a_file_that_is_gone_is_named_and_last(retriever, tmp_path, caplog):
+    hits = hits_of(tmp_path, [1, 2, 1, 3])
+    (tmp_path / "0.wav").unlink()
+    (tmp_path / "1.wav").write_bytes(b"RIFF")
+    found = retriever.rerank("happy", hits)
+    # The silent one has no score either, but it was heard.
+    order = [hits[2], hits[3], hits[0], hits[1]]
+    assert [h.segment for h in found] == [h.segment for h in order]
+    assert found[0].score > -1.0
+    assert [hit.score for hit in found[1:]] == [-1.0] * 3
+    warnings = "\n".join(record.message for record in caplog.records)
+    assert warnings.count("ring the index up to date") == 2
+    assert "0.wav: missing" in warnings and "1.wav: corrupt" in warnings
+
+
+def test_where_all_files_are_gone_there_is_no_ranking(retriever, tmp_path):
     hits = hits_of(tmp_path, [1, 2])
-    (tmp_path / "1.wav").unlink()
-    with pytest.raises(AudioError, match="1.wav: missing"):
+    for hit in hits:
+        (tmp_path / hit.segment.path).unlink()
+    with pytest.raises(AudioError, match="wav: missing"):
         retriever.rerank("happy", hits)
 
 
