@@ -102,9 +102,11 @@ def questions_text(path, rows):
 
 
 def _refuse_questions(path, lines, advice):
-    """Raises a ManifestError if IDs repeat or a cell is blank."""
+    """Raises a ManifestError if IDs repeat, or cells are blank or too many."""
     problems, seen = [], set()
     for number, cells in enumerate(lines, start=2):
+        if len(cells) > len(QUESTION_COLUMNS):
+            problems.append(f"line {number}: more cells than columns: {cells}")
         if not all(cell.strip() for cell in cells):
             problems.append(f"line {number}: a cell is blank: {cells}")
         if cells[0] in seen:
@@ -160,7 +162,10 @@ def read_questions_table(path, data_root=None, is_checked=True):
             f"have {','.join(QUESTION_COLUMNS)}, and spoken ones "
             f"{','.join(SPOKEN_COLUMNS)}"
         )
-    lines = [[row[key] or "" for key in QUESTION_COLUMNS] for row in rows]
+    lines = [
+        [*(row[key] or "" for key in QUESTION_COLUMNS), *row.get(None, ())]
+        for row in rows
+    ]
     _refuse_questions(path, lines, "prepare the corpus again")
     return [dict(zip(QUESTION_COLUMNS, cells, strict=True)) for cells in lines]
 

@@ -7,6 +7,7 @@ Authors
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain.utils.logger import get_logger
@@ -33,6 +34,39 @@ class Part(NamedTuple):
     clips: list
     questions: list
     spoken: dict = {}
+
+
+def path_below(folder, name):
+    """Returns the path of a file that is named after an id.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where it lies.
+    name : str
+        Relative to the folder.
+
+    Returns
+    -------
+    Path
+        Below the folder.
+
+    Raises
+    ------
+    PreparationError
+        If it leads out of the folder, or can be no file's name.
+
+    Example
+    -------
+    >>> path_below("test", "question/7.wav").as_posix()
+    'test/question/7.wav'
+    """
+    path = Path(name)
+    if path.anchor or ".." in path.parts or "\0" in name:
+        raise PreparationError(
+            f"the id of {name!r} cannot name a file below {folder}: correct it"
+        )
+    return Path(folder) / path
 
 
 def with_prefix(prefix, contexts, questions):

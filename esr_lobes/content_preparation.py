@@ -5,6 +5,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -42,7 +43,9 @@ def prepare_content(
 
     A clip is left out if it is missing, broken, silent, too short or too
     long, or if its transcript has no word; with it go the questions that then
-    nothing answers, which are counted. A second call on the same files does
+    nothing answers, which are counted, as are questions without a word. Where
+    the questions of a split are spoken, those go that no file says; if none
+    is left, all are only written. A second call on the same files does
     nothing.
 
     Arguments
@@ -82,17 +85,16 @@ def prepare_content(
     if preparation.is_prepared(save_folder, settings):
         logger.info(f"{save_folder} is prepared already, nothing to do")
         return
-    parts = {
-        split: select(
-            split, part, one_question, unasked_in_training and split == TRAIN
-        )
-        for split, part in parts.items()
-    }
-    infos, skips = _check(parts, min_seconds, max_seconds, progress)
-    splits, tables = {}, {}
+    used, silent = {}, []
     for split, part in parts.items():
-        rows, questions, silent = _rows(part, infos, data_folder)
-        skips += silent
+        keeps_unasked = unasked_in_training and split == TRAIN
+        used[split], others = _use(split, part, one_question, keeps_unasked)
+        silent += others
+    infos, skips = _check(used, min_seconds, max_seconds, progress)
+    skips += silent
+    splits, tables = {}, {}
+    for split, part in used.items():
+        rows, questions = _rows(part, infos, data_folder)
         if split == TRAIN and questions_in_training:
             rows += [_as_clip(row) for row in questions if "wav" in row]
         name = questions_file(split)
@@ -109,6 +111,35 @@ def _files(part):
     """Returns the files of a part, those of spoken questions last."""
     asked = (part.spoken.get(question.id) for question in part.questions)
     return [*(clip.path for clip in part.clips), *filter(None, asked)]
+
+
+def _use(split, part, one_question, keeps_unasked):
+    """Returns what of a part is used, and the files that say no word."""
+    asked = [q for q in part.questions if normalize_text(q.text)]
+    skips = [
+        preparation.Skip(
+            os.fspath(part.spoken[question.id]),
+            "no words",
+            plain(question.text),
+        )
+        for question in part.questions
+        if question.id in part.spoken and not normalize_text(question.text)
+    ]
+    if len(asked) < len(part.questions):
+        n_lost = len(part.questions) - len(asked)
+        logger.warning(f"{split}: left out {n_lost} questions without a word")
+    part = part._replace(questions=asked)
+    part = select(split, part, one_question, keeps_unasked)
+    texts = {context.id: context.text for context in part.contexts}
+    clips = []
+    for clip in part.clips:
+        text = texts[clip.context_id]
+        if normalize_text(text):
+            clips.append(clip)
+        else:
+            path = os.fspath(clip.path)
+            skips.append(preparation.Skip(path, "no words", plain(text)))
+    return part._replace(clips=clips), skips
 
 
 def _check(parts, min_seconds, max_seconds, progress):
@@ -128,41 +159,37 @@ def _check(parts, min_seconds, max_seconds, progress):
 
 
 def _rows(part, infos, data_folder):
-    """Returns the rows of clips and of questions, and clips without words."""
+    """Returns the rows of clips and of questions."""
     texts = {context.id: plain(context.text) for context in part.contexts}
-    rows, skips = [], []
-    for clip in part.clips:
-        info = infos.get(os.fspath(clip.path))
-        text = texts[clip.context_id].rstrip(".").strip()
-        if info is None:
-            continue
-        if not normalize_text(text):
-            skips.append(preparation.Skip(info.path, "no words", text))
-            continue
-        rows.append(
-            {
-                "ID": clip.id,
-                **_place(info, data_folder),
-                "context_id": clip.context_id,
-                "transcript": text,
-            }
-        )
+    rows = [
+        {
+            "ID": clip.id,
+            **_place(infos[os.fspath(clip.path)], data_folder),
+            "context_id": clip.context_id,
+            "transcript": texts[clip.context_id].rstrip(".").strip(),
+        }
+        for clip in part.clips
+        if os.fspath(clip.path) in infos
+    ]
     voiced = {row["context_id"] for row in rows}
-    questions = []
+    said = {
+        question.id: infos.get(os.fspath(part.spoken.get(question.id, "")))
+        for question in part.questions
+    }
+    is_spoken, questions = any(said.values()), []
     for question in part.questions:
         row = {
             "ID": question.id,
             "question": plain(question.text),
             "context_id": question.context_id,
         }
-        if part.spoken:
-            info = infos.get(os.fspath(part.spoken.get(question.id, "")))
-            if info is None:
+        if is_spoken:
+            if said[question.id] is None:
                 continue
-            row |= _place(info, data_folder)
-        if question.context_id in voiced and row["question"]:
+            row |= _place(said[question.id], data_folder)
+        if question.context_id in voiced:
             questions.append(row)
-    return rows, questions, skips
+    return rows, questions
 
 
 def _place(info, data_folder):
@@ -197,9 +224,33 @@ def _log(split, rows, questions, part):
     n_lost = len(part.questions) - len(questions)
     if n_lost:
         logger.warning(
-            f"{split}: left out {n_lost} questions that are blank, or of whose "
-            "context (or of themselves) no clip can be used"
+            f"{split}: left out {n_lost} questions of whose context (or of "
+            "themselves) no clip can be used"
         )
+    if part.spoken and questions and "wav" not in questions[0]:
+        logger.warning(
+            f"{split}: no file of a spoken question can be used: its "
+            "questions are only written"
+        )
+
+
+def digest(paths):
+    """Returns a short name for what is in some files.
+
+    Arguments
+    ---------
+    paths : iterable of str or Path
+        The files, in an order that stays.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits; when files were written does not count.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return whole.hexdigest()[:16]
 
 
 def plain(text):

@@ -15,7 +15,7 @@ from speechbrain.utils.logger import get_logger
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.batching import ClipBatches
 from esr_lobes.clsr.speech import measure_cmvn
-from esr_lobes.content_evaluation import evaluate_content
+from esr_lobes.content_evaluation import content_sets, evaluate_content
 from esr_lobes.content_export import (
     export_content_retriever,
     write_content_card,
@@ -79,29 +79,6 @@ def content_of(run, split):
     return read_content(
         run.folder.manifests(corpus), split, run.corpora[corpus]
     )
-
-
-def test_sets(run):
-    """Returns clips and questions of each test set that has any.
-
-    Arguments
-    ---------
-    run : Run
-        From :func:`esr_lobes.training.open_run`, its corpus prepared.
-
-    Returns
-    -------
-    dict
-        Pairs by name: the manifest's, such as ``test``.
-    """
-    (corpus,) = run.corpora
-    names = sorted(p.stem for p in run.folder.manifests(corpus).glob("*.csv"))
-    names = [name for name in names if name.startswith("test")]
-    sets = {name: content_of(run, name) for name in names}
-    return {name: rows for name, rows in sets.items() if rows[1]}
-
-
-test_sets.__test__ = False  # pytest would take it for a test
 
 
 def make_content_dataset(clips, reader):
@@ -285,7 +262,12 @@ def export_and_evaluate_content(run, brain, card):
         source=str(source), run_opts={"device": str(brain.device)}
     )
     reports = {}
-    for name, (clips, questions) in test_sets(run).items():
+    sets = content_sets(run.folder)
+    if not sets:
+        logger.warning(
+            "Nothing is evaluated: no test set has a question about a clip"
+        )
+    for name, (clips, questions) in sets.items():
         report = evaluate_content(
             retriever, clips, questions, run.hparams["name"]
         )

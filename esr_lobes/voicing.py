@@ -1,13 +1,14 @@
 """Texts voiced by a synthesiser, as the clips of a corpus.
 
 Several voices and rates take turns. What is made depends on nothing but the
-texts and the settings, byte by byte; a run that was broken off goes on where
-it stopped.
+text, the voice and the rate, byte by byte; a run that was broken off goes on
+where it stopped.
 
 Authors
  * The esr_lobes contributors
 """
 
+import hashlib
 import json
 import os
 import random
@@ -19,6 +20,8 @@ from queue import SimpleQueue
 import soundfile
 from tqdm import tqdm
 
+from esr_lobes.clsr.vocabulary import normalize_text
+from esr_lobes.content_parts import path_below
 from esr_lobes.files import write_text
 from esr_lobes.preparation import PreparationError
 from esr_lobes.synthesis import SAMPLE_RATE, Delivery, Synthesizer
@@ -90,17 +93,18 @@ def voiced_by(name, text, folder, voices, rates, n_voices, seed):
     ]
 
 
-def voice_all(data_folder, clips, settings, n_workers=2, progress=True):
-    """Makes the clips that are missing; those of other settings are removed.
+def voice_all(data_folder, clips, n_workers=2, progress=True):
+    """Makes the clips that are missing, or that were made otherwise.
+
+    ``corpus.json`` in the folder has what each clip was made of, so that
+    corpora may share the folder: a clip that is not wanted now stays.
 
     Arguments
     ---------
     data_folder : str or Path
         Where to.
     clips : list of dict
-        From :func:`voiced_by`.
-    settings : dict
-        What the clips depend on, as JSON can hold it.
+        From :func:`voiced_by`. Those whose text has no word are left out.
     n_workers : int
         How many synthesisers work side by side.
     progress : bool
@@ -109,35 +113,62 @@ def voice_all(data_folder, clips, settings, n_workers=2, progress=True):
     Returns
     -------
     int
-        How many were missing.
+        How many were made.
 
     Raises
     ------
     ImportError
         If clips are missing and espeakng-loader is not installed.
+    PreparationError
+        If two clips are one file, a file would lie outside the folder, a text
+        cannot be said, or ``corpus.json`` is no such record.
     """
     data_folder = Path(data_folder)
-    _clear_others(data_folder, settings, clips)
+    clips = [clip for clip in clips if normalize_text(clip["text"])]
+    wanted = {}
+    for clip in clips:
+        path_below(data_folder, clip["file"])
+        if clip["file"] in wanted:
+            raise PreparationError(
+                f"two texts would be {clip['file']}: give each another id"
+            )
+        wanted[clip["file"]] = _made_of(clip)
+    made = _read_record(data_folder / RECORD)
+    # Before the record says that they are others: a run may be broken off.
+    for file, own in wanted.items():
+        if made.get(file) != own:
+            (data_folder / file).unlink(missing_ok=True)
+    if made | wanted != made:
+        text = json.dumps(made | wanted, indent=1, sort_keys=True)
+        write_text(data_folder / RECORD, text + "\n")
     missing = [c for c in clips if not (data_folder / c["file"]).is_file()]
     if missing:
         _synthesize(missing, data_folder, n_workers, progress)
     return len(missing)
 
 
-def _clear_others(data_folder, settings, clips):
-    """Removes what other settings made here, and notes those of now."""
-    record = data_folder / RECORD
-    made = {"settings": None, "files": []}
-    if record.is_file():
-        made = json.loads(record.read_text(encoding="utf-8"))
-    if made["settings"] == json.loads(json.dumps(settings)):
-        return
-    for name in made["files"]:
-        path = (data_folder / name).resolve()
-        if path.is_relative_to(data_folder.resolve()):
-            path.unlink(missing_ok=True)
-    made = {"settings": settings, "files": [clip["file"] for clip in clips]}
-    write_text(record, json.dumps(made, indent=1) + "\n")
+def _made_of(clip):
+    """Returns a short name for all that a clip depends on."""
+    content = json.dumps([clip["text"], clip["voice"], clip["rate"]])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _read_record(path):
+    """Returns what each file was made of, by name."""
+    if not path.is_file():
+        return {}
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        made = None
+    if isinstance(made, dict) and all(
+        isinstance(own, str) for own in made.values()
+    ):
+        return made
+    raise PreparationError(
+        f"{path} does not say what each clip was made of (it is broken, or of "
+        "an earlier version): remove it, and the clips are made anew"
+    )
 
 
 def _synthesize(clips, data_folder, n_workers, progress):
@@ -149,6 +180,10 @@ def _synthesize(clips, data_folder, n_workers, progress):
         delivery = Delivery(words_per_minute=clip["rate"])
         try:
             wave = synthesizer.speak(clip["text"], clip["voice"], delivery)
+        except ValueError as error:
+            raise PreparationError(
+                f"{clip['file']} cannot be made of {clip['text']!r}: {error}"
+            ) from error
         finally:
             idle.put(synthesizer)
         path = data_folder / clip["file"]

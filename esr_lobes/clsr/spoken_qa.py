@@ -13,6 +13,7 @@ Authors
 import bisect
 import json
 import re
+from collections import Counter
 from typing import NamedTuple
 
 from speechbrain.utils.logger import get_logger
@@ -140,7 +141,7 @@ def read_questions(path, unit="paragraph"):
             place = bisect.bisect_right(starts, start) - 1
             answers = tuple(answer["text"] for answer in qa["answers"])
             questions.append(
-                Question(str(qa["id"]), qa["question"], ids[place], answers)
+                Question(qa["id"], qa["question"], ids[place], answers)
             )
     if n_unanswered:
         logger.warning(f"{path}: left out {n_unanswered} without an answer")
@@ -156,11 +157,11 @@ def _paragraphs(path):
             for j, paragraph in enumerate(article["paragraphs"]):
                 qas = [
                     {
-                        "id": qa["id"],
-                        "question": qa["question"],
+                        "id": _text(str(qa["id"]).strip() or None),
+                        "question": _text(qa["question"]),
                         "answers": [
                             {
-                                "text": answer["text"],
+                                "text": _text(answer["text"]),
                                 "answer_start": int(answer["answer_start"]),
                             }
                             for answer in qa["answers"]
@@ -168,13 +169,39 @@ def _paragraphs(path):
                     }
                     for qa in paragraph["qas"]
                 ]
-                title = article.get("title") or str(i)
-                yield f"{i}_{j}", title, paragraph["context"], qas
+                title = _text(article.get("title") or str(i))
+                yield f"{i}_{j}", title, _text(paragraph["context"]), qas
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise QuestionFileError(
             f"{path} is not in the layout of SQuAD 1.1 "
             f"({type(error).__name__}: {error}); download it again"
         ) from error
+
+
+def _text(value):
+    """Returns a value that is text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def refuse_same_ids(path, questions):
+    """Raises a QuestionFileError if two questions of a file have one id.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file, for the message.
+    questions : list of Question
+        From :func:`read_questions`.
+    """
+    counts = Counter(question.id for question in questions)
+    again = [name for name, n in counts.items() if n > 1]
+    if again:
+        raise QuestionFileError(
+            f"{path}: {len(again)} ids of questions come more than once, such "
+            f"as {again[0]!r}; download it again"
+        )
 
 
 def one_question_a_context(contexts, questions):

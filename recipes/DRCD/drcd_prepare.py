@@ -14,20 +14,21 @@ Authors
 
 from pathlib import Path
 
-from speechbrain.utils.logger import get_logger
+from drcd_splits import choose_contexts, find_recordings, recorded, voiced
 
 from esr_lobes import corpora, preparation
-from esr_lobes.clsr.spoken_qa import count_questions, read_questions
-from esr_lobes.content_parts import Clip, Part, with_prefix
-from esr_lobes.content_preparation import prepare_content
-from esr_lobes.voicing import check_voices, voice_all, voiced_by
-
-logger = get_logger(__name__)
+from esr_lobes.clsr.spoken_qa import (
+    one_question_a_context,
+    read_questions,
+    refuse_same_ids,
+)
+from esr_lobes.clsr.vocabulary import normalize_text
+from esr_lobes.content_preparation import digest, prepare_content
+from esr_lobes.voicing import check_voices, voice_all
 
 QUESTIONS = {"train": 26936, "valid": 3524, "test": 3493}
 VOICES = tuple(f"cmn+{name}" for name in "m1 m3 m4 m7 f1 f3 f4 linda".split())
 WORDS_PER_MINUTE = (180, 200, 220)
-SUFFIXES = (".wav", ".flac")
 
 
 def prepare_drcd(
@@ -70,7 +71,7 @@ def prepare_drcd(
     json_folder : str or Path
         Holds what the JSON names name.
     audio_folder : str or Path, optional
-        Holds recordings; what splits it has no folder of is voiced.
+        Holds recordings of at least one split; the others are voiced.
     train_json, valid_json, test_json : str
         DRCD's files.
     unit : str
@@ -109,7 +110,7 @@ def prepare_drcd(
     PreparationError
         If a file is not there, or the numbers fit no corpus.
     QuestionFileError
-        If a JSON is not in SQuAD's layout.
+        If a JSON is not in SQuAD's layout, or has an id twice.
     """
     if skip_prep:
         return
@@ -124,9 +125,10 @@ def prepare_drcd(
                 "DRCD's JSON files, or say what they are called: "
                 "--train_json, --valid_json, --test_json"
             )
+    recordings = find_recordings(audio_folder, tuple(QUESTIONS))
     settings = {
         "corpus": "DRCD",
-        "json": preparation.fingerprint(files.values(), json_folder),
+        "json": digest(files.values()),
         "audio": audio_folder and str(audio_folder),
         "unit": unit,
         "characters": (min_characters, max_characters),
@@ -142,6 +144,7 @@ def prepare_drcd(
     for split, path in files.items():
         is_train = split == "train"
         contexts, questions = read_questions(path, unit)
+        refuse_same_ids(path, questions)
         counts[split] = len(questions)
         contexts, questions = choose_contexts(
             split,
@@ -151,19 +154,23 @@ def prepare_drcd(
             is_train and unasked_in_training,
             n_contexts if is_train else None,
         )
-        speaks = split == "test" and spoken_questions
-        own = Path(audio_folder or "") / split
-        if audio_folder and own.is_dir():
-            parts[split] = recorded(split, contexts, questions, own, speaks)
+        said = []
+        if split == "test" and spoken_questions:
+            said = [q for q in questions if normalize_text(q.text)]
+            if one_question:
+                _, said = one_question_a_context(contexts, said)
+        if split in recordings:
+            folder = recordings[split]
+            parts[split] = recorded(split, contexts, questions, folder, said)
             continue
         n_voices = voices_per_context if is_train else 1
         how = (voices, words_per_minute, n_voices, seed)
         parts[split], made = voiced(
-            split, contexts, questions, Path(data_folder), how, speaks
+            split, contexts, questions, Path(data_folder), how, said
         )
         jobs += made
     corpora.warn_differences(counts, QUESTIONS, "questions")
-    voice_all(data_folder, jobs, settings, n_workers, progress)
+    voice_all(data_folder, jobs, n_workers, progress)
     prepare_content(
         data_folder,
         save_folder,
@@ -175,120 +182,3 @@ def prepare_drcd(
         max_seconds=max_seconds,
         progress=progress,
     )
-
-
-def choose_contexts(split, contexts, questions, n_marks, keeps_unasked, n_most):
-    """Returns contexts that are not too long, and the questions about them.
-
-    Arguments
-    ---------
-    split : str
-        Its name, for the log.
-    contexts, questions : list
-        From :func:`esr_lobes.clsr.spoken_qa.read_questions`.
-    n_marks : tuple of int
-        Least and most characters of a context.
-    keeps_unasked : bool
-        Whether contexts without a question are kept.
-    n_most : int or None
-        How many contexts at most.
-
-    Returns
-    -------
-    contexts, questions : list
-        Some of them.
-    """
-    asked = {question.context_id for question in questions}
-    kept = [
-        context
-        for context in contexts
-        if (keeps_unasked or context.id in asked)
-        and n_marks[0] <= len(context.text) <= n_marks[1]
-    ][:n_most]
-    names = {context.id for context in kept}
-    left = [q for q in questions if q.context_id in names]
-    counts = count_questions(contexts, questions)
-    logger.info(
-        f"{split}: {counts['contexts']} contexts, of which {counts['asked']} "
-        f"are asked about, by {counts['questions']} questions; "
-        f"{n_marks[0]} to {n_marks[1]} characters (and no more than wanted): "
-        f"{len(kept)} contexts, {len(left)} questions"
-    )
-    return kept, left
-
-
-def voiced(split, contexts, questions, folder, how, speaks):
-    """Returns a split that a synthesiser says, and what it has to say.
-
-    Arguments
-    ---------
-    split : str
-        Its name, also of its folder.
-    contexts, questions : list
-        From :func:`choose_contexts`.
-    folder : Path
-        Where the clips go.
-    how : tuple
-        The last arguments of :func:`esr_lobes.voicing.voiced_by`.
-    speaks : bool
-        Whether questions are spoken, too.
-
-    Returns
-    -------
-    part : Part
-        The split.
-    jobs : list of dict
-        For :func:`esr_lobes.voicing.voice_all`.
-    """
-    contexts, questions = with_prefix(split, contexts, questions)
-    jobs, clips, spoken = [], [], {}
-    for context in contexts:
-        for job in voiced_by(context.id, context.text, split, *how):
-            path = folder / job["file"]
-            clips.append(Clip(path.stem, str(path), context.id))
-            jobs.append(job)
-    for question in questions if speaks else []:
-        place = f"{split}/question"
-        (job,) = voiced_by(question.id, question.text, place, *how)
-        spoken[question.id] = str(folder / job["file"])
-        jobs.append(job)
-    return Part(contexts, clips, questions, spoken), jobs
-
-
-def recorded(split, contexts, questions, folder, speaks):
-    """Returns a split of which there are recordings.
-
-    Arguments
-    ---------
-    split : str
-        Comes before each context's id.
-    contexts, questions : list
-        From :func:`choose_contexts`.
-    folder : Path
-        Holds the recordings.
-    speaks : bool
-        Whether questions are spoken, too, if there is a folder of them.
-
-    Returns
-    -------
-    Part
-        Also of recordings that are not there.
-    """
-    paths = {context.id: _recording(folder, context.id) for context in contexts}
-    spoken = {}
-    if speaks and (folder / "question").is_dir():
-        spoken = {
-            q.id: _recording(folder / "question", q.id) for q in questions
-        }
-    named, asked = with_prefix(split, contexts, questions)
-    clips = [
-        Clip(new.id, paths[old.id], new.id)
-        for old, new in zip(contexts, named, strict=True)
-    ]
-    return Part(named, clips, asked, spoken)
-
-
-def _recording(folder, name):
-    """Returns the file of a name, with whatever suffix is there."""
-    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
-    return str(next((path for path in paths if path.is_file()), paths[0]))

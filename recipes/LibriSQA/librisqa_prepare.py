@@ -20,7 +20,7 @@ from speechbrain.utils.logger import get_logger
 from esr_lobes import corpora, preparation
 from esr_lobes.clsr.spoken_qa import Context, Question, QuestionFileError
 from esr_lobes.content_parts import Clip, Part, split_off
-from esr_lobes.content_preparation import prepare_content
+from esr_lobes.content_preparation import digest, prepare_content
 
 logger = get_logger(__name__)
 
@@ -85,7 +85,7 @@ def prepare_librisqa(
     tables = {split: find_table(folder, split) for split in FOLDERS}
     settings = {
         "corpus": "LibriSQA",
-        "json": preparation.fingerprint(tables.values(), folder),
+        "json": digest(tables.values()),
         "valid": (valid_share, seed),
     }
     parts = {}

@@ -24,8 +24,8 @@ from speechbrain.utils.logger import get_logger
 
 from esr_lobes import corpora, preparation
 from esr_lobes.clsr.spoken_qa import Context, Question, QuestionFileError
-from esr_lobes.content_parts import Clip, Part, with_prefix
-from esr_lobes.content_preparation import prepare_content
+from esr_lobes.content_parts import Clip, Part, path_below, with_prefix
+from esr_lobes.content_preparation import digest, prepare_content
 
 logger = get_logger(__name__)
 
@@ -108,7 +108,7 @@ def prepare_slue_sqa5(
     _warn_of_shared(parts)
     settings = {
         "corpus": "SLUE-SQA-5",
-        "tables": preparation.fingerprint(tables.values(), data_folder),
+        "tables": digest(tables.values()),
     }
     prepare_content(
         data_folder,
@@ -142,6 +142,8 @@ def read_part(split, table, folder):
 
     Raises
     ------
+    PreparationError
+        If an id cannot name a file.
     QuestionFileError
         If the table lacks a column, or a line has other cells.
     """
@@ -156,15 +158,20 @@ def read_part(split, table, folder):
             document, Context(document, document, row[COLUMNS[3]])
         )
         questions[question] = Question(question, row[COLUMNS[1]], document, ())
-        spoken[question] = str(folder / "question" / f"{question}.wav")
+        spoken[question] = _wav(folder / "question", question)
     if n_again:
         logger.warning(f"{table}: left out {n_again} lines of a question again")
     named, asked = with_prefix(split, contexts.values(), questions.values())
     clips = [
-        Clip(new.id, str(folder / "document" / f"{old}.wav"), new.id)
+        Clip(new.id, _wav(folder / "document", old), new.id)
         for old, new in zip(contexts, named, strict=True)
     ]
     return Part(named, clips, asked, spoken)
+
+
+def _wav(folder, name):
+    """Returns the file of an id."""
+    return str(path_below(folder, f"{name}.wav"))
 
 
 def _rows(table):

@@ -22,7 +22,7 @@ from squad_references import read_references
 from esr_lobes import corpora, preparation
 from esr_lobes.clsr.spoken_qa import read_questions
 from esr_lobes.content_parts import Clip, Part, split_off, with_prefix
-from esr_lobes.content_preparation import prepare_content
+from esr_lobes.content_preparation import digest, prepare_content
 
 logger = get_logger(__name__)
 
@@ -87,7 +87,7 @@ def prepare_spoken_squad(
     Raises
     ------
     PreparationError
-        If a folder of WAVs is not there.
+        If a folder of WAVs is not there, or SQuAD's text is another.
     QuestionFileError
         If a JSON is not in SQuAD's layout.
     """
@@ -96,13 +96,12 @@ def prepare_spoken_squad(
     data_folder = Path(data_folder)
     files = {"train": train_json, "test": test_json}
     wavs = {"train": train_wavs, "test": test_wavs}
+    texts = [_there(data_folder / files[split]) for split in SPLITS]
+    if squad_folder:
+        texts += [Path(squad_folder) / SQUAD[split] for split in SPLITS]
     settings = {
         "corpus": "SpokenSQuAD",
-        "json": preparation.fingerprint(
-            [_there(data_folder / files[split]) for split in SPLITS],
-            data_folder,
-        ),
-        "squad": squad_folder and str(squad_folder),
+        "json": digest(texts),
         "valid": (valid_share, seed),
     }
     parts = {

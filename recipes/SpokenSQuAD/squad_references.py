@@ -13,6 +13,9 @@ from esr_lobes.clsr.spoken_qa import read_questions
 from esr_lobes.clsr.vocabulary import normalize_text
 from esr_lobes.preparation import PreparationError
 
+MOST_WORDS = 3  # between where a sentence was heard to end and where it does
+LEAST_RATIO = 0.4  # of a paragraph's words, else it is another
+MOST_OTHERS = 0.1  # of the paragraphs
 ENDS_SENTENCE = re.compile(r"[.!?][\"'”’)\]]*$")
 
 
@@ -34,7 +37,8 @@ def read_references(contexts, squad_json):
     Raises
     ------
     PreparationError
-        If SQuAD lacks one of the paragraphs.
+        If SQuAD lacks one of the paragraphs, or more than a tenth have
+        other words.
     """
     written = {c.id: c.text for c in read_questions(squad_json)[0]}
     paragraphs = defaultdict(list)
@@ -47,10 +51,19 @@ def read_references(contexts, squad_json):
             f"paragraphs, such as {lacking[0]}: train-v1.1.json goes with "
             "spoken_train-v1.1.json, dev-v1.1.json with the tests"
         )
-    texts = {}
+    texts, others = {}, []
     for name, sentences in paragraphs.items():
-        parts = part_text([c.text for c in sentences], written[name])
+        heard = [context.text for context in sentences]
+        parts, ratio = part_text(heard, written[name])
         texts |= zip([c.id for c in sentences], parts, strict=True)
+        if ratio < LEAST_RATIO:
+            others.append(name)
+    if len(others) > MOST_OTHERS * len(paragraphs):
+        raise PreparationError(
+            f"{len(others)} of {len(paragraphs)} paragraphs say something else "
+            f"in {squad_json}, such as {others[0]}: give the version 1.1 of "
+            "SQuAD as released"
+        )
     return [context._replace(text=texts[context.id]) for context in contexts]
 
 
@@ -58,7 +71,7 @@ def part_text(heard, written):
     """Returns a text, parted as its transcript is.
 
     Where a recognised sentence ends is looked up by the words that both have,
-    and moved to the nearest end of a sentence in the text.
+    and moved to an end of a sentence in the text if one is near.
 
     Arguments
     ---------
@@ -69,13 +82,15 @@ def part_text(heard, written):
 
     Returns
     -------
-    list of str
+    parts : list of str
         As many as were recognised; one may be empty.
+    ratio : float
+        Share of the words, heard and written, that both have.
 
     Example
     -------
     >>> part_text(["denver one.", "a tie."], "Denver won! It was a tie.")
-    ['Denver won!', 'It was a tie.']
+    (['Denver won!', 'It was a tie.'], 0.6)
     """
     words = written.split()
     said = [normalize_text(sentence).split() for sentence in heard]
@@ -97,7 +112,7 @@ def part_text(heard, written):
             end = max(begin, _nearest(ends, place))
         parts.append(" ".join(words[begin:end]))
         begin = end
-    return parts
+    return parts, matcher.ratio()
 
 
 def _there(opcodes, place):
@@ -109,7 +124,8 @@ def _there(opcodes, place):
 
 
 def _nearest(ends, place):
-    """Returns the end of a sentence that is nearest to a place."""
+    """Returns the end of a sentence that is near a place, or the place."""
     after = bisect.bisect_left(ends, place)
     near = ends[max(after - 1, 0) : after + 1]
-    return min(near, key=lambda end: abs(end - place), default=place)
+    end = min(near, key=lambda end: abs(end - place), default=place)
+    return end if abs(end - place) <= MOST_WORDS else place

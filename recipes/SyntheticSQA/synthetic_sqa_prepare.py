@@ -8,19 +8,15 @@ Authors
  * The esr_lobes contributors
 """
 
-import hashlib
 import random
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
-from esr_lobes import audio, corpora, preparation
-from esr_lobes.clsr.spoken_qa import read_questions
-from esr_lobes.content_manifests import (
-    CLIP_COLUMNS,
-    questions_file,
-    questions_text,
-)
+from esr_lobes import preparation
+from esr_lobes.clsr.spoken_qa import read_questions, refuse_same_ids
+from esr_lobes.content_parts import Clip, Part
+from esr_lobes.content_preparation import digest, prepare_content
 from esr_lobes.voicing import check_voices, voice_all, voiced_by
 
 logger = get_logger(__name__)
@@ -66,7 +62,7 @@ def prepare_synthetic_sqa(
     sentences of, ``test_articles`` are whole articles that it does not know.
     No context is in two splits. A run that was broken off goes on where it
     stopped; a second run with the same arguments does nothing; one with
-    others replaces the clips.
+    others makes what it lacks beside what is there.
 
     Arguments
     ---------
@@ -126,7 +122,7 @@ def prepare_synthetic_sqa(
     data_folder = Path(data_folder)
     settings = {
         "corpus": "SyntheticSQA",
-        "questions": _digest(Path(questions_json).read_bytes()),
+        "questions": digest([questions_json]),
         "n_contexts": n_contexts,
         "voices_per_context": voices_per_context,
         "voices": voices,
@@ -134,11 +130,12 @@ def prepare_synthetic_sqa(
         "words": (min_words, max_words),
         "shares": (valid_share, test_share),
         "n_test_articles": n_test_articles,
-        "unasked_in_training": unasked_in_training,
+        "keeps_unasked": unasked_in_training,
         "phrases": (n_phrases, phrase_words),
         "seed": seed,
     }
     contexts, questions = read_questions(questions_json, unit="sentence")
+    refuse_same_ids(questions_json, questions)
     kept = choose_contexts(
         contexts, questions, min_words, max_words, unasked_in_training
     )
@@ -165,11 +162,26 @@ def prepare_synthetic_sqa(
             seed,
         )
     ]
-    n_made = voice_all(data_folder, clips, settings, n_workers, progress)
-    if not n_made and preparation.is_prepared(save_folder, settings):
-        logger.info(f"{save_folder} is prepared already, nothing to do")
-        return
-    _write(save_folder, data_folder, clips, questions, split_of, settings)
+    voice_all(data_folder, clips, n_workers, progress)
+    parts = {split: Part([], [], []) for split in SPLITS}
+    for context in kept:
+        if context.id in split_of:
+            parts[split_of[context.id]].contexts.append(context)
+    for clip in clips:
+        path = data_folder / clip["file"]
+        clip_of = Clip(path.stem, str(path), clip["context_id"])
+        parts[clip["split"]].clips.append(clip_of)
+    for question in questions:
+        if question.context_id in split_of:
+            parts[split_of[question.context_id]].questions.append(question)
+    prepare_content(
+        data_folder,
+        save_folder,
+        parts,
+        settings,
+        unasked_in_training=unasked_in_training or bool(n_phrases),
+        progress=progress,
+    )
 
 
 def choose_contexts(contexts, questions, min_words, max_words, keeps_unasked):
@@ -353,49 +365,3 @@ def clips_of(context, split, voices, rates, n_voices, seed):
             seed,
         )
     ]
-
-
-def _digest(content):
-    """Returns a short name for some bytes."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _write(save_folder, data_folder, clips, questions, split_of, settings):
-    """Writes the manifests and logs what is in them."""
-    splits = {split: [] for split in SPLITS}
-    for clip in clips:
-        info = audio.probe(data_folder / clip["file"])
-        splits[clip["split"]].append(
-            {
-                "ID": Path(clip["file"]).stem,
-                "duration": info.seconds,
-                "wav": "{data_root}/" + clip["file"],
-                "start": 0.0,
-                "stop": info.seconds,
-                "channel": None,
-                "context_id": clip["context_id"],
-                "transcript": clip["text"].rstrip(".").strip(),
-                "voice": clip["voice"],
-            }
-        )
-    tables = {}
-    for split in SPLITS:
-        rows = [
-            {
-                "ID": question.id,
-                "question": question.text.strip(),
-                "context_id": question.context_id,
-            }
-            for question in questions
-            if split_of.get(question.context_id) == split
-        ]
-        name = questions_file(split)
-        tables[name] = questions_text(name, rows)
-        n_contexts = len({row["context_id"] for row in splits[split]})
-        logger.info(
-            f"{split}: {n_contexts} contexts, {len(splits[split])} clips, "
-            f"{corpora.hours(splits[split]):.2f} h, {len(rows)} questions"
-        )
-    preparation.write_splits(
-        save_folder, splits, (), settings, CLIP_COLUMNS, tables
-    )

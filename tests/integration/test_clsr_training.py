@@ -135,6 +135,19 @@ def test_the_export_gives_the_embeddings_of_the_brain(trained, corpus):
     assert "seed 1986" in (source / "README.md").read_text()
 
 
+def test_without_a_test_set_it_says_so(
+    trained, corpus, tmp_path, tiny_text_backbone
+):
+    run = open_run(corpus, tmp_path, tiny_text_backbone)
+    table = tmp_path / "manifests" / "questions_test.csv"
+    table.write_text("ID,question,context_id\n")
+    _, brain, _ = trained
+    reports = content_training.export_and_evaluate_content(run, brain, CARD)
+    assert reports == {} and (tmp_path / "retriever").is_dir()
+    log = (tmp_path / "log.txt").read_text()
+    assert "Nothing is evaluated: no test set has a question" in log
+
+
 def test_without_vq_the_export_reads_the_same_mixtures(
     corpus, tmp_path, tiny_text_backbone
 ):

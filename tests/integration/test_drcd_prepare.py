@@ -4,14 +4,20 @@ Authors
  * The esr_lobes contributors
 """
 
+import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 from conftest import load_recipe
 from tiny_content_corpora import write_drcd, write_speech
 
-from esr_lobes.clsr.spoken_qa import count_questions, read_questions
+from esr_lobes.clsr.spoken_qa import (
+    QuestionFileError,
+    count_questions,
+    read_questions,
+)
 from esr_lobes.content_manifests import read_content
 from esr_lobes.preparation import PreparationError, read_skips
 
@@ -63,6 +69,8 @@ def test_a_synthesiser_says_it(prepared):
     asked = splits["test"][1]
     assert all(0.5 < question["duration"] < 4.0 for question in asked)
     assert {q["question"] for q in asked} >= {"東京在哪裡？", "誰建了大橋？"}
+    # Of the two questions on a first sentence one is kept, and said.
+    assert len(list((prepared / "clips/test/question").iterdir())) == 6
 
 
 def test_a_second_call_makes_nothing(prepared, json_folder, caplog):
@@ -74,6 +82,72 @@ def test_a_second_call_makes_nothing(prepared, json_folder, caplog):
         prepare(json_folder, prepared, voices_per_context=2)
     assert times() == before
     assert "prepared already, nothing to do" in caplog.text
+
+
+def test_pages_and_seeds_share_the_clips(json_folder, tmp_path):
+    pytest.importorskip("espeakng_loader", reason="extra [demo]")
+    prepare(json_folder, tmp_path)
+
+    def times():
+        clips = (tmp_path / "clips").rglob("*.wav")
+        return {path: path.stat().st_mtime_ns for path in clips}
+
+    before = times()
+    first = {p.name: p.read_bytes() for p in (tmp_path / "save").iterdir()}
+    (tmp_path / "save").rename(tmp_path / "first")
+    os.utime(json_folder / "DRCD_test.json")  # as another copy has it
+    prepare(json_folder, tmp_path)
+    assert first == {
+        p.name: p.read_bytes() for p in (tmp_path / "save").iterdir()
+    }
+    few = prepare(json_folder, tmp_path, n_contexts=1, spoken_questions=False)
+    assert len(few["train"][0]) == 1 and "wav" not in few["test"][1][0]
+    assert times() == before
+    read_content(tmp_path / "first", "test", tmp_path / "clips")
+
+
+def change(json_folder, function):
+    """Changes the first paragraph of the test."""
+    path = json_folder / "DRCD_test.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    function(data["data"][0]["paragraphs"][0])
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_texts_without_a_word_are_left_out(tmp_path, caplog):
+    pytest.importorskip("espeakng_loader", reason="extra [demo]")
+    write_drcd(tmp_path / "json")
+
+    def blank(paragraph):
+        paragraph["qas"][1]["question"] = "？"
+        dots = "…" * 9 + "。"
+        paragraph["context"] += dots
+        answer = {"text": "…", "answer_start": len(paragraph["context"]) - 5}
+        odd = {"id": "odd", "question": "為何？", "answers": [answer]}
+        paragraph["qas"].append(odd)
+
+    change(tmp_path / "json", blank)
+    splits = prepare(tmp_path / "json", tmp_path)
+    assert len(splits["test"][1]) == 5
+    skips = read_skips(tmp_path / "save" / "skipped.csv")
+    assert [(s.reason, s.detail) for s in skips] == [
+        ("no words", "…" * 9 + "。")
+    ]
+    assert "test: left out 1 questions without a word" in caplog.text
+
+
+def test_ids_come_once_and_name_files(tmp_path):
+    write_drcd(tmp_path / "json")
+    change(tmp_path / "json", lambda p: p["qas"][0].update(id="../../../x"))
+    with pytest.raises(PreparationError, match=r"\.\./\.\./x.*cannot name"):
+        prepare(tmp_path / "json", tmp_path)
+    (tmp_path / "audio" / "test" / "question").mkdir(parents=True)
+    with pytest.raises(PreparationError, match=r"\.\./\.\./x.*cannot name"):
+        prepare(tmp_path / "json", tmp_path, audio_folder=tmp_path / "audio")
+    change(tmp_path / "json", lambda p: p["qas"][0].update(id="test-0-1"))
+    with pytest.raises(QuestionFileError, match="more than once.*'test-0-1'"):
+        prepare(tmp_path / "json", tmp_path)
+    assert not (tmp_path / "clips").exists()
 
 
 def test_lengths_and_numbers(json_folder, caplog):
@@ -111,15 +185,17 @@ def record(folder, name):
     return audio
 
 
-def test_recordings_take_the_synthesiser_s_place(tmp_path):
+def test_recordings_take_the_synthesiser_s_place(tmp_path, caplog):
     pytest.importorskip("espeakng_loader", reason="extra [demo]")
     write_drcd(tmp_path / "json")
     audio = record(tmp_path, "test")
     (audio / "0_0_0.flac").unlink()
     (audio / "question" / "test-1-0.wav").write_bytes(b"")
-    splits = prepare(
-        tmp_path / "json", tmp_path, audio_folder=tmp_path / "audio"
-    )
+    with caplog.at_level(logging.INFO):
+        splits = prepare(
+            tmp_path / "json", tmp_path, audio_folder=tmp_path / "audio"
+        )
+    assert "recorded: test; voiced by eSpeak NG: train, valid" in caplog.text
     assert splits["train"][0][0]["wav"].startswith(str(tmp_path / "clips"))
     clips, questions = splits["test"]
     assert clips[0]["wav"] == str(audio / "0_0_1.flac")
@@ -158,6 +234,13 @@ def test_what_fits_no_corpus(json_folder, tmp_path):
         prepare(json_folder, tmp_path, voices_per_context=9)
     with pytest.raises(PreparationError, match=r"a\.json is not .*--test_json"):
         prepare(json_folder, tmp_path, test_json="a.json")
+
+
+def test_recordings_that_are_not_there_are_not_voiced(json_folder, tmp_path):
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(PreparationError, match="no folder that holds rec"):
+            prepare(json_folder, tmp_path, audio_folder=folder)
+    assert not (tmp_path / "clips").exists()
 
 
 def test_counts_of_the_real_file(shared_data):

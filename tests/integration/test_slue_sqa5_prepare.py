@@ -99,6 +99,24 @@ def test_missing_and_broken_clips_are_listed(corpus, tmp_path, caplog):
     assert "valid: left out 1 questions" in caplog.text
 
 
+def test_without_spoken_questions_the_written_ones_stay(
+    corpus, tmp_path, caplog
+):
+    shutil.rmtree(corpus / "test" / "question")
+    splits = prepare(corpus, tmp_path)
+    assert len(splits["test"][1]) == 8 and "wav" not in splits["test"][1][0]
+    assert len(splits["valid"][1]) == 8 and "wav" in splits["valid"][1][0]
+    assert "test: no file of a spoken question can be used" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["trivia-0", "Town_0"])
+def test_ids_do_not_lead_out_of_the_folder(corpus, tmp_path, name):
+    table = corpus / "slue-sqa5_test.tsv"
+    table.write_text(table.read_text().replace(name, "../../x"))
+    with pytest.raises(PreparationError, match=r"\.\./\.\./x.*cannot name"):
+        prepare(corpus, tmp_path)
+
+
 def test_documents_of_the_test_that_are_trained_on_are_told_of(
     corpus, tmp_path, caplog
 ):

@@ -138,7 +138,17 @@ def test_squad_says_what_was_said(corpus, tmp_path):
     texts = {c["context_id"]: c["transcript"] for c in splits["test"][0]}
     assert texts["test_0_0_0"] == "The $ 5 mill of leeds was built in 1800.)"
     assert texts["test_0_0_1"].startswith("People walk from leeds to")
-    (squad / "dev-v1.1.json").write_text('{"data": []}')
+    # A corrected text is read, and one of another corpus refused.
+    path = squad / "dev-v1.1.json"
+    path.write_text(path.read_text().replace("The $5 mill", "The old mill"))
+    splits = prepare(corpus, tmp_path / "out", squad_folder=squad)
+    assert splits["test"][0][0]["transcript"].startswith("The old mill of")
+    data = json.loads(path.read_text())
+    data["data"][0]["paragraphs"][1]["context"] = "Nothing of that is here."
+    path.write_text(json.dumps(data))
+    with pytest.raises(PreparationError, match="1 of 4 paragraphs.*as 0_1"):
+        prepare(corpus, tmp_path / "other", squad_folder=squad)
+    path.write_text('{"data": []}')
     with pytest.raises(PreparationError, match="lacks 4 of 4 paragraphs"):
         prepare(corpus, tmp_path / "other", squad_folder=squad)
 
@@ -153,14 +163,22 @@ def test_squad_says_what_was_said(corpus, tmp_path):
             "He left in 1815. Joan ruled next.",
             ["He left in 1815.", "Joan ruled next."],
         ),
-        # No end of a sentence is near: the nearest there is.
+        # No end of a sentence is near: where it was heard to end.
         (["a b", "c d"], "a b c d", ["a b", "c d"]),
+        (["a b", "c d e f"], "a b c d e f.", ["a b", "c d e f."]),
+        (["a b", "c d e"], "a b c d e.", ["a b c d e.", ""]),
         (["a b.", "", "c d."], "A b. C d.", ["A b.", "", "C d."]),
         (["a.", "b."], "", ["", ""]),
     ],
 )
 def test_a_text_is_parted_as_it_was_heard(heard, written, parts):
-    assert references.part_text(heard, written) == parts
+    assert references.part_text(heard, written)[0] == parts
+
+
+def test_how_well_a_text_is_what_was_heard():
+    assert references.part_text(["a b", "c d"], "A b. C d.")[1] == 1.0
+    assert references.part_text(["a b", "c d"], "a x y d")[1] == 0.5
+    assert references.part_text(["a b"], "x y")[1] == 0.0
 
 
 def test_the_real_questions_give_the_paper_s_pairs(shared_data, tmp_path):

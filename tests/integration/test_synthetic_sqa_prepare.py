@@ -11,7 +11,7 @@ import soundfile
 from conftest import load_recipe
 from tiny_content import write_squad
 
-from esr_lobes.clsr.spoken_qa import read_questions
+from esr_lobes.clsr.spoken_qa import QuestionFileError, read_questions
 from esr_lobes.content_manifests import read_content
 from esr_lobes.preparation import PreparationError
 
@@ -85,14 +85,15 @@ def test_clips_say_their_transcripts(prepared, squad):
         assert info.duration == pytest.approx(row["duration"], abs=1e-4)
     voices = {}
     for row in clips:
-        voices.setdefault(row["context_id"], set()).add(row["voice"])
+        _, voice = row["ID"].split("_en-")
+        voices.setdefault(row["context_id"], set()).add(voice)
     assert all(len(own) == 2 for own in voices.values())
 
 
-def digests(folder):
+def digests(folder, pattern="*"):
     return {
         path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob(pattern))
         if path.is_file()
     }
 
@@ -101,11 +102,11 @@ def test_it_goes_on_where_it_stopped_to_the_same_files(
     prepared, squad, tmp_path
 ):
     data, saved = prepared
-    whole, tables = digests(data), digests(saved)
+    whole, tables = digests(data), digests(saved, "*.csv")
     for path in sorted(data.rglob("*.wav"))[3:8]:
         path.unlink()
     recipe.prepare_synthetic_sqa(data, saved, squad, **SMALL)
-    assert digests(data) == whole and digests(saved) == tables
+    assert digests(data) == whole and digests(saved, "*.csv") == tables
     before = [p.stat().st_mtime_ns for p in sorted(data.rglob("*"))]
     recipe.prepare_synthetic_sqa(data, saved, squad, **SMALL)
     assert [p.stat().st_mtime_ns for p in sorted(data.rglob("*"))] == before
@@ -129,20 +130,36 @@ def test_phrases_stand_for_what_is_trained_on(prepared, squad, tmp_path):
         assert contexts_of(folders, split)[0] == contexts_of(prepared, split)[0]
 
 
-def test_other_settings_replace_the_clips(squad, tmp_path):
-    pytest.importorskip("espeakng_loader", reason="extra [demo]")
-    folders = tmp_path / "speech", tmp_path / "manifests"
-    recipe.prepare_synthetic_sqa(*folders, squad, **SMALL)
-    n_all = len(list(folders[0].rglob("*.wav")))
+def test_other_settings_leave_the_clips(prepared, squad, tmp_path):
+    data, saved = prepared
+    before = digests(data)
     few = SMALL | {"n_contexts": 8}
-    recipe.prepare_synthetic_sqa(*folders, squad, **few)
-    left = {str(p) for p in folders[0].rglob("*.wav")}
-    named = {
+    recipe.prepare_synthetic_sqa(data, tmp_path, squad, **few)
+    named = [
         row["wav"]
         for split in recipe.SPLITS
-        for row in read_content(folders[1], split, folders[0])[0]
-    }
-    assert left == named and 4 <= len(left) < n_all
+        for row in read_content(tmp_path, split, data)[0]
+    ]
+    assert 4 <= len(named) < len(before) - 1
+    assert digests(data) == before
+    for split in recipe.SPLITS:
+        read_content(saved, split, data)
+
+
+def test_questions_without_a_word_and_ids_again(squad, tmp_path, caplog):
+    pytest.importorskip("espeakng_loader", reason="extra [demo]")
+    text = squad.read_text()
+    odd = tmp_path / "odd.json"
+    odd.write_text(text.replace("What was built in leeds?", " $? "))
+    folders = tmp_path / "speech", tmp_path / "manifests"
+    recipe.prepare_synthetic_sqa(*folders, odd, **SMALL)
+    asked = [q for s in recipe.SPLITS for q in contexts_of(folders, s)[2]]
+    assert len(asked) == 14
+    assert "left out" in caplog.text and "without a word" in caplog.text
+    odd.write_text(text.replace('"id": "001"', '"id": "000"'))
+    with pytest.raises(QuestionFileError, match="more than once.*'000'"):
+        recipe.prepare_synthetic_sqa(tmp_path / "none", tmp_path, odd, **SMALL)
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_too_short_too_long_or_said_twice_is_left_out(squad):

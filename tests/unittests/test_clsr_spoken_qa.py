@@ -13,6 +13,7 @@ from esr_lobes.clsr.spoken_qa import (
     count_questions,
     one_question_a_context,
     read_questions,
+    refuse_same_ids,
     split_sentences,
 )
 from esr_lobes.errors import MendableError
@@ -128,6 +129,35 @@ def test_other_files_are_refused(tmp_path, text):
     with pytest.raises(
         MendableError, match=r"other\.json is not in the layout"
     ):
+        read_questions(path)
+
+
+@pytest.mark.parametrize("value", [None, 5, ["a"]])
+@pytest.mark.parametrize("key", ["title", "context", "question", "text"])
+def test_what_is_no_text_is_refused(write, key, value):
+    path = write([qa("a", "denver")])
+    data = json.loads(path.read_text())
+    article = data["data"][1]
+    paragraph = article["paragraphs"][0]
+    asked = paragraph["qas"][0]
+    for place in (article, paragraph, asked, asked["answers"][0]):
+        if key in place:
+            place[key] = value
+    path.write_text(json.dumps(data))
+    if (key, value) == ("title", None):  # then it has none
+        assert read_questions(path)[0][0].article == "1"
+        return
+    with pytest.raises(QuestionFileError, match="not in the layout.*no text"):
+        read_questions(path)
+
+
+def test_ids_are_not_blank_and_come_once(write):
+    path = write([qa("a", "denver"), qa("b", "one"), qa("a", "newton")])
+    with pytest.raises(QuestionFileError, match="1 ids .* such as 'a'"):
+        refuse_same_ids(path, read_questions(path)[1])
+    refuse_same_ids(path, read_questions(path)[1][:2])
+    path = write([qa(" ", "denver")])
+    with pytest.raises(QuestionFileError, match="not in the layout"):
         read_questions(path)
 
 

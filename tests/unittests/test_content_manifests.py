@@ -96,6 +96,7 @@ def test_a_question_on_what_nobody_says_is_refused(write):
         ("ID,question\n1,Who?\n", "the columns are 'ID,question'"),
         ("ID,question,context_id\n1,Who?\n", "line 2: a cell is blank"),
         ("ID,question,context_id\n1,a,b\n1,c,d\n", "line 3: the ID 1"),
+        ("ID,question,context_id\n1,a,b\n2,c,d,e\n", "line 3: more cells"),
         (b"\xff\xfe", "not a CSV file in UTF-8"),
     ],
 )

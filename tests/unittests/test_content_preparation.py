@@ -5,6 +5,8 @@ Authors
 """
 
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from esr_lobes.content_manifests import read_content
 from esr_lobes.content_parts import (
     Clip,
     Part,
+    path_below,
     select,
     split_off,
     with_prefix,
 )
-from esr_lobes.content_preparation import plain, prepare_content
+from esr_lobes.content_preparation import digest, plain, prepare_content
 from esr_lobes.preparation import PreparationError, read_skips
 
 
@@ -188,6 +191,69 @@ def test_spoken_questions_are_clips_if_wanted(corpus):
     assert further[0]["context_id"] == further[0]["ID"] == "question_1a"
     skips = read_skips(folder / "save" / "skipped.csv")
     assert [(s.path[-6:], s.reason) for s in skips] == [("0b.wav", "empty")]
+
+
+def test_questions_without_a_word_are_left_out(corpus, caplog):
+    folder, part = corpus
+    asked = [
+        q._replace(text="...?") if q.id in ("0a", "1a", "1b") else q
+        for q in part.questions
+    ]
+    spoken = {q.id: str(folder / f"{q.id}.wav") for q in asked}
+    for path in spoken.values():
+        write_speech(Path(path), "why why")
+    part = part._replace(questions=asked, spoken=spoken)
+    prepare_content(
+        folder / "wavs",
+        folder / "save",
+        {"test": part},
+        {},
+        one_question=True,
+        progress=False,
+    )
+    clips, questions = read_content(folder / "save", "test", folder / "wavs")
+    # The next question takes the place of the first.
+    assert [q["ID"] for q in questions] == ["0b", "2a", "3a"]
+    assert [c["context_id"] for c in clips] == ["0_0", "2_0", "3_0"]
+    skips = read_skips(folder / "save" / "skipped.csv")
+    assert [(Path(s.path).stem, s.reason, s.detail) for s in skips] == [
+        (name, "no words", "...?") for name in ("0a", "1a", "1b")
+    ]
+    assert "test: left out 3 questions without a word" in caplog.text
+
+
+def test_questions_of_which_no_file_is_good_are_only_written(corpus, caplog):
+    folder, part = corpus
+    spoken = {q.id: str(folder / f"{q.id}.wav") for q in part.questions}
+    prepare_content(
+        folder / "wavs",
+        folder / "save",
+        {"test": part._replace(spoken=spoken)},
+        {},
+        progress=False,
+    )
+    _, questions = read_content(folder / "save", "test", folder / "wavs")
+    assert len(questions) == 8 and "wav" not in questions[0]
+    assert len(read_skips(folder / "save" / "skipped.csv")) == 8
+    assert "test: no file of a spoken question can be used" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../x.wav", "/x.wav", "a/../../x", "a\0"])
+def test_a_file_named_after_an_id_is_below_its_folder(name):
+    with pytest.raises(PreparationError, match="cannot name a file below"):
+        path_below("audio", name)
+    assert path_below("audio", "a/b..wav") == Path("audio/a/b..wav")
+
+
+def test_a_digest_is_of_what_is_in_files(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("1")
+    two.write_text("2")
+    first = digest([one, two])
+    os.utime(one, (0, 0))
+    assert digest([one, two]) == first != digest([two, one])
+    one.write_text("3")
+    assert digest([one, two]) != first
 
 
 def test_a_second_call_does_nothing(corpus, caplog):

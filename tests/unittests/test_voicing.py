@@ -47,34 +47,100 @@ def test_there_are_voices_enough(n_voices):
     check_voices(3, VOICES)
 
 
-def test_what_is_missing_is_made_and_what_was_of_others_goes(tmp_path):
+def voice(folder, clips):
     pytest.importorskip("espeakng_loader", reason="extra [demo]")
-    (tmp_path / "mine.wav").touch()
+    return voice_all(folder, clips, progress=False)
 
-    def voice(clips, settings):
-        return voice_all(tmp_path, clips, settings, progress=False)
 
+def test_what_is_missing_is_made_and_what_is_not_wanted_stays(tmp_path):
     both = jobs("a", "b")
-    assert voice(both, {"n": 1}) == 2
+    assert voice(tmp_path, both) == 2
     first, second = (tmp_path / job["file"] for job in both)
     content = first.read_bytes()
     info = soundfile.info(first)
     assert info.samplerate == 16000 and info.channels == 1
-    assert voice(both, {"n": 1}) == 0
+    assert voice(tmp_path, both) == 0
     first.unlink()
-    assert voice(both, {"n": 1}) == 1 and first.read_bytes() == content
-    assert voice(jobs("b", "c"), {"n": 2}) == 2
-    assert not first.exists() and second.exists()
-    assert (tmp_path / "mine.wav").exists()
+    assert voice(tmp_path, both) == 1 and first.read_bytes() == content
+    time = second.stat().st_mtime_ns
+    assert voice(tmp_path, jobs("b", "c")) == 1
+    assert first.exists() and second.stat().st_mtime_ns == time
     record = json.loads((tmp_path / "corpus.json").read_text())
-    assert record["files"] == [job["file"] for job in jobs("b", "c")]
+    assert set(record) == {job["file"] for job in jobs("a", "b", "c")}
+    assert voice(tmp_path, both) == 0
 
 
-def test_only_what_was_made_here_is_removed(tmp_path):
-    other = tmp_path / "other.wav"
-    other.touch()
-    record = {"settings": {"n": 1}, "files": ["../other.wav"]}
+@pytest.mark.parametrize("key, value", [("text", "other"), ("rate", 190)])
+def test_what_was_made_otherwise_is_made_anew(tmp_path, key, value):
+    both = jobs("a", "b")
+    voice(tmp_path, both)
+    first, second = (tmp_path / job["file"] for job in both)
+    content, time = first.read_bytes(), second.stat().st_mtime_ns
+    both[0][key] = value
+    assert voice(tmp_path, both) == 1
+    assert first.read_bytes() != content
+    assert second.stat().st_mtime_ns == time
+    assert voice(tmp_path, both) == 0
+
+
+def test_a_run_that_was_broken_off_leaves_nothing_of_before(
+    tmp_path, monkeypatch
+):
+    (job,) = jobs("a")
+    voice(tmp_path, [job])
+    content = (tmp_path / job["file"]).read_bytes()
+    changed = job | {"text": "something else"}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("esr_lobes.voicing._synthesize", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            voice(tmp_path, [changed])
+    assert voice(tmp_path, [changed]) == 1
+    assert (tmp_path / job["file"]).read_bytes() != content
+
+
+def test_a_file_that_no_record_knows_is_made_anew(tmp_path):
+    (job,) = jobs("a")
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "corpus.json").write_text(json.dumps(record))
-    assert voice_all(tmp_path / "in", [], {"n": 2}, progress=False) == 0
-    assert other.exists()
+    (tmp_path / job["file"]).touch()
+    assert voice(tmp_path, [job]) == 1
+    assert (tmp_path / job["file"]).stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "\xff", '{"settings": {}, "files": ["in/a.wav"]}']
+)
+def test_a_broken_record_is_named(tmp_path, text):
+    (tmp_path / "corpus.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(PreparationError, match=r"corpus\.json .* remove it"):
+        voice_all(tmp_path, jobs("a"), progress=False)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/../../../x", "a\0"])
+def test_no_file_lies_outside_its_folder(tmp_path, name):
+    (job,) = jobs("a")
+    folder = tmp_path / "in"
+    with pytest.raises(PreparationError, match="cannot name a file below"):
+        voice_all(folder, [job | {"file": f"{name}.wav"}], progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_texts_of_one_id_are_refused(tmp_path):
+    (job,) = jobs("a")
+    with pytest.raises(PreparationError, match=r"two texts would be in/a_"):
+        voice_all(tmp_path, [job, job | {"text": "other"}], progress=False)
+
+
+def test_what_has_no_word_is_left_out(tmp_path):
+    silent = [job | {"text": "？ ..."} for job in jobs("a")]
+    assert voice_all(tmp_path, silent, progress=False) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_said_is_named(tmp_path):
+    (job,) = jobs("a")
+    with pytest.raises(PreparationError, match=r"in/a_.*\.wav .*no voice 'x'"):
+        voice(tmp_path, [job | {"voice": "x"}])
