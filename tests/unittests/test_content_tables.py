@@ -151,7 +151,7 @@ def test_the_ablation_is_told_apart_by_what_it_leaves_out():
     """15.29 is not CLSR without VQ but with less beside it, too."""
     rows = published_content()["corpora"]["SpokenSQuAD"]["rows"]
     first, second = [name for name in rows if rows[name][1] in (15.29, 42.52)]
-    assert "nothing but the joint training, without VQ" in first
+    assert "joint training alone, without VQ" in first
     assert second.startswith("the same with VQ")
     assert rows[second][:2] == [17.0, 42.52] and rows[second][4] == 46.86
 
