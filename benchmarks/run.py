@@ -55,7 +55,7 @@ def main():
         print(f"{script} ...", flush=True)
         shown = subprocess.run(
             [sys.executable, str(HERE / script)],
-            capture_output=True,
+            stdout=subprocess.PIPE,  # why one fails is seen
             text=True,
             check=True,
         ).stdout

@@ -150,16 +150,19 @@ def write_content_card(folder, hparams, card, reports=None):
     metrics = "\n\n".join(
         f"On {name}:\n\n{report}" for name, report in (reports or {}).items()
     )
+    is_heard_as_words = "paraformer" in hparams["modules"]
     text = CARD.format(
         name=hparams["name"],
         seed=hparams["seed"],
         date=date.today().isoformat(),
         metrics=metrics or "Not evaluated.",
+        remark=MISHEARD if is_heard_as_words else "",
         **card,
     )
     write_text(Path(folder) / "README.md", text)
 
 
+MISHEARD = "What the recogniser mishears is not found.\n"
 CARD = """---
 library_name: speechbrain
 tags: [speech-retrieval, spoken-question-answering, esr_lobes]
@@ -183,8 +186,7 @@ for hit in retriever.search("When was the castle built?", k=5):
 * Page: `{name}`, seed {seed}, written on {date}
 
 A score is a similarity, not a proof that the passage answers the question.
-What the recogniser mishears is not found.
-
+{remark}
 ## How good it is
 
 {metrics}

@@ -97,6 +97,7 @@ def write_down(teacher, clips, reader, folder, device="cpu", is_shown=True):
         clip["ID"]: _key(model, digests[clip["wav"]], clip) for clip in clips
     }
     missing = [clip for clip in clips if keys[clip["ID"]] not in known]
+    ddp_barrier()  # none may write before all know what is missing
     missing.sort(key=lambda clip: clip["duration"])
     own = missing[rank() :: n_ranks()]
     teacher.to(device)

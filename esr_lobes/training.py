@@ -14,6 +14,7 @@ from typing import NamedTuple
 import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
+from torch.nn import Module
 
 from esr_lobes.audio import SAMPLE_RATE
 from esr_lobes.batching import ClipBatches
@@ -273,6 +274,9 @@ def check_record(run, aims=AIMS, files=("train.csv", "valid.csv")):
 
 
 def _plain(value):
+    """Returns what JSON can hold; of a module, how it was made."""
+    if isinstance(value, Module):
+        return repr(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 

@@ -84,7 +84,8 @@ def spelled_rows(tokens, width, scale=1.0):
             if part not in directions:
                 directions[part] = _direction(part, width)
             row += count * directions[part]
-    rows *= scale / np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows *= scale / norms.clip(min=np.finfo(float).tiny)
     return torch.from_numpy(rows).float()
 
 

@@ -112,6 +112,13 @@ class VQAdaptor(nn.Module):
         self.register_buffer("banned", torch.empty(0).long(), persistent=False)
         self.ban(banned_ids)
 
+    def extra_repr(self):
+        """Returns the settings that change what is learned."""
+        return (
+            f"vq_temperature={self.vq_temperature}, takes={self.takes}, "
+            f"is_hard={self.is_hard}"
+        )
+
     def ban(self, ids):
         """Sets the tokens that are never said.
 

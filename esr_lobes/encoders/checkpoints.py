@@ -73,7 +73,7 @@ def naming_damage(what, source):
     except (*DAMAGE, StrictDataclassError) as error:
         if isinstance(error, OSError) and not Path(source).is_dir():
             raise FileNotFoundError(
-                f"the {what} backbone {source} is no folder here, and could "
+                f"the {what} backbone {source} is no folder here, and "
                 f"could not be had from the hub: {first_line(error)}"
             ) from error
         raise broken(what, source, first_line(error)) from error

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from esr_lobes.encoders.checkpoints import load_whole, naming_damage
-from esr_lobes.encoders.clap_features import ClapFeatures
+from esr_lobes.encoders.clap_features import ClapFeatures, open_extractor
 from esr_lobes.encoders.text import TextEncoder, check_vocabulary
 from esr_lobes.weights import WeightsError
 
@@ -130,8 +130,6 @@ class ClapSpeech(nn.Module):
     """
 
     def __init__(self, source, is_frozen=False, local_files_only=False):
-        from transformers import ClapFeatureExtractor
-
         super().__init__()
         source = str(source)
         self.model = load_tower("speech", source, local_files_only)
@@ -142,9 +140,7 @@ class ClapSpeech(nn.Module):
                 "not, such as laion/clap-htsat-unfused"
             )
         with naming_damage("speech", source):
-            self.extractor = ClapFeatureExtractor.from_pretrained(
-                source, local_files_only=local_files_only
-            )
+            self.extractor = open_extractor(source, local_files_only)
             self.features = ClapFeatures(self.extractor)
             self._check_fit(config)
         self.width = config.projection_dim

@@ -13,6 +13,7 @@ from esr_lobes.audio import SAMPLE_RATE
 # How far the last round of a repeated clip may go, see :func:`cut_windows`.
 PADDINGS = ("repeatpad", "repeat", "pad")
 MOST_SECONDS = 60.0  # of a window; the released models have 10
+MOST_BINS = 16384  # of a Fourier transform, and bands of it
 MEL_FLOOR = 1e-10
 
 
@@ -93,7 +94,6 @@ class ClapFeatures(nn.Module):
 
     def __init__(self, extractor):
         super().__init__()
-        _check(extractor)
         self.rate = int(extractor.sampling_rate)
         self.size = int(extractor.nb_max_samples)
         self.hop = int(extractor.hop_length)
@@ -163,19 +163,54 @@ class ClapFeatures(nn.Module):
         return (10 * power.clamp(min=MEL_FLOOR).log10()).float()
 
 
-def _check(extractor):
-    """Refuses numbers that would fail later, or fill the memory."""
-    rate, size = extractor.sampling_rate, extractor.nb_max_samples
-    wanted = {
-        "sampling_rate": (rate, SAMPLE_RATE // 2, 12 * SAMPLE_RATE),
-        "max_length_s": (extractor.max_length_s, 1, MOST_SECONDS),
-        "fft_window_size": (extractor.fft_window_size, 2, size - 1),
-        "hop_length": (extractor.hop_length, 1, size),
+def open_extractor(source, local_files_only=False):
+    """Returns a checkpoint's extractor, whose numbers are looked at first.
+
+    Arguments
+    ---------
+    source : str
+        A folder or a hub id.
+    local_files_only : bool
+        Whether asking a hub is forbidden.
+
+    Returns
+    -------
+    transformers.ClapFeatureExtractor
+        For :class:`ClapFeatures`.
+
+    Raises
+    ------
+    ValueError
+        If one of them would fail later, or fill the memory.
+    """
+    from transformers import ClapFeatureExtractor
+
+    numbers, _ = ClapFeatureExtractor.get_feature_extractor_dict(
+        source, local_files_only=local_files_only
+    )
+    _check(vars(ClapFeatureExtractor()) | numbers)
+    return ClapFeatureExtractor.from_dict(numbers)
+
+
+def _check(numbers):
+    """Refuses what would fail later, or fill the memory with filters."""
+    rate = numbers["sampling_rate"]
+    size = int(numbers["max_length_s"] * rate)
+    bounds = {
+        "sampling_rate": (SAMPLE_RATE // 2, 12 * SAMPLE_RATE),
+        "max_length_s": (1, MOST_SECONDS),
+        "fft_window_size": (2, min(size - 1, MOST_BINS)),
+        "hop_length": (1, size),
+        "feature_size": (1, MOST_BINS),
+        "frequency_min": (0, rate / 2),
+        "frequency_max": (1, rate / 2),
     }
-    for name, (value, least, most) in wanted.items():
-        if not least <= value <= most:
-            raise ValueError(f"{name} is {value}, not {least:g} to {most:g}")
-    if extractor.padding not in PADDINGS:
+    for name, (least, most) in bounds.items():
+        if not least <= numbers[name] <= most:
+            raise ValueError(
+                f"{name} is {numbers[name]}, not {least:g} to {most:g}"
+            )
+    if numbers["padding"] not in PADDINGS:
         raise ValueError(
-            f"padding is {extractor.padding!r}, not one of {PADDINGS}"
+            f"padding is {numbers['padding']!r}, not one of {PADDINGS}"
         )

@@ -139,3 +139,7 @@ def test_the_two_towers_share_one_text_encoder(text, tmp_path):
     # The recogniser is no child twice.
     names = [n for n, _ in speech.named_modules() if n.endswith("paraformer")]
     assert names == ["paraformer"]
+
+
+def test_a_piece_without_letters_has_no_direction():
+    assert torch.equal(spelled_rows([""], 8).isfinite(), torch.ones(1, 8) > 0)
