@@ -305,7 +305,7 @@ def test_parabge_begins_with_the_recogniser_of_clsr(
     assert retriever.encode_text("a voice").shape == (1, 16)
 
 
-def test_a_training_does_not_go_on_with_other_questions(
+def test_a_training_does_not_go_on_with_other_questions_or_aims(
     corpus, tmp_path, tiny_text_backbone
 ):
     options = ("--stages={recognition: 1, joint: 0}",)
@@ -315,6 +315,10 @@ def test_a_training_does_not_go_on_with_other_questions(
     fewer = folder, clips, questions[1:]
     run = open_run(fewer, tmp_path, tiny_text_backbone, *options)
     with pytest.raises(CheckpointError, match=r"other questions_train\.csv"):
+        content_training.train_content(run)
+    other = *options, "--vq={takes: probabilities}", "--label_smoothing=0.2"
+    run = open_run(corpus, tmp_path, tiny_text_backbone, *other)
+    with pytest.raises(CheckpointError, match=r"other vq, label_smoothing:"):
         content_training.train_content(run)
 
 
