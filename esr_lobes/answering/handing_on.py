@@ -136,18 +136,23 @@ def answer_lines(answer):
       answer: monks
       1  0.432  0:12:40-0:13:20  /talk.flac
     """
-    lines = [answer.question]
+    lines = [_shown(" ".join(answer.question.split()))]
     if answer.text is not None:
-        lines.append(f"  answer: {' '.join(answer.text.split())}")
+        lines.append(f"  answer: {_shown(' '.join(answer.text.split()))}")
     for hit in answer.hits:
         segment = hit.segment
         times = f"{hms(segment.start)}-{hms(segment.stop)}"
         channel = "" if segment.channel is None else f"  ch {segment.channel}"
-        path = "".join(c if c.isprintable() else "?" for c in segment.path)
+        path = _shown(segment.path)
         lines.append(
             f"{hit.rank + 1:3d}  {hit.score:.3f}  {times}  {path}{channel}"
         )
     return "\n".join(lines)
+
+
+def _shown(text):
+    """Returns a text that a terminal takes for no command."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def answers_json(answers):

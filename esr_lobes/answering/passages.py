@@ -11,6 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from speechbrain.utils.logger import get_logger
+
 from esr_lobes.answering.segments import SEGMENTS, read_segments
 from esr_lobes.audio import find_audio
 from esr_lobes.errors import MendableError
@@ -19,6 +21,8 @@ from esr_lobes.index.state import read_info
 from esr_lobes.index.store import COMMIT, read_skips
 from esr_lobes.indexing.build import build_index
 from esr_lobes.indexing.settings import SettingsError, load_retrievers
+
+logger = get_logger(__name__)
 
 SPACE = "content"
 
@@ -113,6 +117,11 @@ class PassageFinder:
         retrievers, precision = load_retrievers(
             retriever, info, device, options.pop("precision", None)
         )
+        if _is_of_style(retrievers[_space(info)]):
+            logger.warning(
+                "This retriever hears how something is said, not what: give "
+                "one of what is said, such as a cascade"
+            )
         if self.recordings is not None:
             if info is None and cutting is None:
                 cutting = read_segments(SEGMENTS)
@@ -132,7 +141,9 @@ class PassageFinder:
                     f"({error})"
                 ) from error
         self.index = SearchIndex.open(folder, retrievers)
-        asked = None if self.recordings is None else set(self.recordings)
+        asked = None
+        if self.recordings is not None:
+            asked = set(_as_indexed(self.recordings))
         self.skips = [
             skip
             for skip, _ in read_skips(folder, self.index.info)
@@ -168,7 +179,7 @@ class PassageFinder:
         if not isinstance(question, str) or not question.strip():
             raise PassageError(f"ask in words; got {question!r}")
         paths = self.recordings if recordings is None else _paths(recordings)
-        where = None if paths is None else {"path": paths}
+        where = None if paths is None else {"path": _as_indexed(paths)}
         name = SPACE if SPACE in self.index.store.spaces else "query"
         return self.index.search(**{name: question}, k=k, where=where)
 
@@ -263,8 +274,23 @@ def skip_line(skip):
 
 
 def _paths(recordings):
-    """Returns all files as an index names them."""
+    """Returns the absolute paths of all files."""
     return [os.path.abspath(path) for path in find_audio(recordings)]
+
+
+def _as_indexed(paths):
+    """Returns files as an index names them, odd names among its skips."""
+    return [os.fsencode(p).decode("utf-8", "backslashreplace") for p in paths]
+
+
+def _is_of_style(retriever):
+    """Returns whether it hears how something is said, by its encoder."""
+    from esr_lobes.encoders.compact import CompactEncoder
+    from esr_lobes.encoders.emotion2vec import Emotion2vec
+    from esr_lobes.encoders.huggingface import HuggingFaceSpeech
+
+    style = CompactEncoder, Emotion2vec, HuggingFaceSpeech
+    return isinstance(retriever.mods.speech_encoder, style)
 
 
 def _space(info):

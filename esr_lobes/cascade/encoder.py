@@ -20,7 +20,7 @@ class CascadeEncoder(nn.Module):
 
     Where no word was recognised, the text encoder reads the empty text: its
     vector is that of ``[CLS]`` and ``[SEP]`` alone, as CLSR has it. That is
-    far from any question, but not nothing, so that such a clip still has a
+    far from a whole question, but not nothing, so that such a clip still has a
     place in an index.
 
     Arguments

@@ -152,7 +152,7 @@ def run(options):
     from esr_lobes.answering.handing_on import ask
     from esr_lobes.answering.passages import PassageFinder, skip_line
 
-    answerer = _answerer(options)
+    answers, how = [], (options.k, _answerer(options), options.answer_from)
     try:
         with PassageFinder(
             options.source,
@@ -167,35 +167,54 @@ def run(options):
                 print(f"{len(finder.skips)} skipped:", file=sys.stderr)
                 for skip in finder.skips:
                     print(f"  {skip_line(skip)}", file=sys.stderr)
-            answers = [
-                ask(finder, text, options.k, answerer, options.answer_from)
-                for text in questions
-            ]
+            try:
+                for text in questions:
+                    answers.append(ask(finder, text, *how))
+                    _show(answers, options)
+            finally:
+                # Also what was found before a question that fails.
+                _hand_on(answers, options, len(questions))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         # Threads may be in the middle of a recording.
         os._exit(130)
-    _hand_on(answers, options)
 
 
 def _questions(options):
     """Returns what is asked, in order."""
-    questions = list(options.question)
+    questions = [question.strip() for question in options.question]
+    if not all(questions):
+        raise MendableError("a --question is blank: ask in words")
     if options.questions is not None:
-        try:
-            text = Path(options.questions).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise MendableError(
-                f"{options.questions} is no text in UTF-8: write one question "
-                "a line"
-            ) from error
-        questions += [line.strip() for line in text.splitlines()]
-        questions = [question for question in questions if question]
+        lines = _read(options.questions).splitlines()
+        questions += [line.strip() for line in lines if line.strip()]
     if not questions:
         raise MendableError(
             "what is asked? give --question, or --questions with one a line"
         )
+    for question in questions:
+        try:
+            question.encode()
+        except UnicodeEncodeError as error:
+            raise MendableError(
+                f"the question {question!a} is no text in UTF-8: write it so"
+            ) from error
     return questions
+
+
+def _read(path):
+    """Returns the text of a file of questions."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MendableError(
+            f"{path} is no text in UTF-8: write one question a line"
+        ) from error
+    except OSError as error:
+        raise MendableError(
+            f"--questions {path} cannot be read ({error.strerror}): name a "
+            "text file with one question a line"
+        ) from error
 
 
 def _check(options):
@@ -206,6 +225,8 @@ def _check(options):
     check_device(options.device)
     if options.source is None and options.index is None:
         raise MendableError("with what? give --source RETRIEVER, or --index")
+    if options.k < 1:
+        raise MendableError(f"-k {options.k}: give 1 or more")
     if not 1 <= options.answer_from <= options.k:
         raise MendableError(
             f"--answer_from {options.answer_from}: give 1 to {options.k}, the "
@@ -213,8 +234,23 @@ def _check(options):
         )
     if options.clips is not None:
         check_free(options.clips)
-    if options.json not in (None, "-") and Path(options.json).is_dir():
-        raise MendableError(f"--json {options.json} is a folder: name a file")
+    if options.json not in (None, "-"):
+        _check_json(options.json)
+
+
+def _check_json(path):
+    """Raises an error if no file can be written there, or replaced."""
+    if not path:
+        raise MendableError("--json: name a file, or - for standard output")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise MendableError(f"--json {path} is a folder or device: name a file")
+    parents = Path(os.path.abspath(path)).parents
+    place = next(p for p in parents if os.path.lexists(p))
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise MendableError(
+            f"--json {path} cannot be written: {place} is no folder that may "
+            "be written to; give another place"
+        )
 
 
 def _answerer(options):
@@ -228,23 +264,32 @@ def _answerer(options):
     )
 
 
-def _hand_on(answers, options):
-    """Prints answers and writes files."""
-    from esr_lobes.answering.handing_on import answer_lines, answers_json
+def _show(answers, options):
+    """Prints the last answer, unless all are printed as JSON at the end."""
+    from esr_lobes.answering.handing_on import answer_lines
+
+    if options.json != "-":
+        between = "\n" if len(answers) > 1 else ""
+        print(between + answer_lines(answers[-1]), flush=True)
+
+
+def _hand_on(answers, options, n_questions):
+    """Writes the JSON and the clips of the answers that there are."""
+    from esr_lobes.answering.handing_on import answers_json
     from esr_lobes.files import write_text
     from esr_lobes.highlights import cut_clips
 
+    if not answers:
+        return
     if options.json == "-":
-        print(answers_json(answers))
-    else:
-        print("\n\n".join(map(answer_lines, answers)))
-        if options.json is not None:
-            write_text(options.json, answers_json(answers) + "\n")
+        print(answers_json(answers), flush=True)
+    elif options.json is not None:
+        write_text(options.json, answers_json(answers) + "\n")
     if options.clips is None:
         return
     for number, answer in enumerate(answers, start=1):
         folder = Path(options.clips)
-        if len(answers) > 1:
+        if n_questions > 1:
             folder = folder / str(number)
         paths, skips = cut_clips(answer.hits, folder)
         print(f"{len(paths)} clips cut to {folder}", file=sys.stderr)

@@ -137,11 +137,14 @@ class TrueWords:
     def __init__(self, retriever, segments, spoken):
         texts = [words_within(spoken, s.start, s.stop) for s in segments]
         self.segments = [s for s, t in zip(segments, texts, strict=True) if t]
-        self.vectors = retriever.encode_text([t for t in texts if t])
-        self.retriever = retriever
+        self.retriever, self.vectors = retriever, None
+        if self.segments:
+            self.vectors = retriever.encode_text([t for t in texts if t])
 
     def ranked(self, question):
         """Returns the best segments for a question, best first."""
+        if not self.segments:
+            return []
         scores = self.vectors @ self.retriever.encode_text(question)[0]
         best = scores.argsort(descending=True)[: max(CUTOFFS)]
         return [self.segments[i] for i in best.tolist()]

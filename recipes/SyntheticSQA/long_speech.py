@@ -4,7 +4,9 @@ Authors
  * The esr_lobes contributors
 """
 
+import hashlib
 import json
+import os
 
 import numpy as np
 import soundfile
@@ -15,6 +17,7 @@ from esr_lobes.files import replacing, write_text
 PAUSES = (0.3, 1.5)  # shortest and longest, in seconds
 NOISE = 10 ** (-60 / 20)
 RECORD = "spoken.json"
+KEYS = "ID wav start stop channel context_id transcript".split()
 
 
 def write_recordings(clips, folder, minutes, n_recordings=None, seed=1986):
@@ -43,7 +46,7 @@ def write_recordings(clips, folder, minutes, n_recordings=None, seed=1986):
         ``stop`` (seconds), ``context_id`` and ``transcript``.
     """
     settings = {
-        "clips": [clip["ID"] for clip in clips],
+        "clips": _digest(clips),
         "minutes": minutes,
         "n_recordings": n_recordings,
         "pauses": list(PAUSES),
@@ -53,8 +56,10 @@ def write_recordings(clips, folder, minutes, n_recordings=None, seed=1986):
     record = folder / RECORD
     if record.is_file():
         made = json.loads(record.read_text(encoding="utf-8"))
-        if made["settings"] == settings:
-            return {str(folder / name): s for name, s in made["said"].items()}
+        said = {str(folder / name): s for name, s in made["said"].items()}
+        is_same = made["settings"] == settings
+        if is_same and all(os.path.isfile(path) for path in said):
+            return said
     folder.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)  # until all recordings are whole
     rng = np.random.default_rng(seed)
@@ -65,6 +70,12 @@ def write_recordings(clips, folder, minutes, n_recordings=None, seed=1986):
         said[name] = _write(order, folder / name, 60 * minutes, rng)
     write_text(record, json.dumps({"settings": settings, "said": said}))
     return {str(folder / name): spoken for name, spoken in said.items()}
+
+
+def _digest(clips):
+    """Returns a digest of what the recordings are made of."""
+    rows = [[clip[key] for key in KEYS] for clip in clips]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _write(order, path, longest, rng):

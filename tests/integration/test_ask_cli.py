@@ -6,6 +6,7 @@ Authors
 
 import csv
 import json
+import os
 
 import pytest
 import soundfile
@@ -20,6 +21,7 @@ from esr_lobes.answering.qwen_audio import QwenAudioAnswerer
 from esr_lobes.cascade.huggingface import HuggingFaceRecogniser
 from esr_lobes.cascading import write_cascade
 from esr_lobes.encoders.text import TextEncoder
+from esr_lobes.errors import MendableError
 
 TALKS = {
     "morning": ["happy sad angry calm fast", "quiet loud of says something"],
@@ -165,6 +167,77 @@ def test_what_cannot_be_read_is_listed(esr, cascade, tmp_path):
     assert "1 skipped:" in error and "broken.wav: corrupt" in error
 
 
+def test_what_was_found_before_a_failure_is_handed_on(
+    esr, cascade, tmp_path, monkeypatch
+):
+    """The second of three questions fails; the first stays."""
+    real = PassageFinder.find
+
+    def find(finder, question, *more):
+        if question == "loud":
+            raise MendableError("the drive is gone")
+        return real(finder, question, *more)
+
+    monkeypatch.setattr(PassageFinder, "find", find)
+    asked = ["talks", "--source", cascade, *CUT, "-k", "2"]
+    for question in "calm", "loud", "fast":
+        asked += ["--question", question]
+    status, out, error = esr(*asked, "--json", "a.json", "--clips", "clips")
+    assert status == 2 and "error: the drive is gone" in error
+    assert out.splitlines()[0] == "calm" and len(out.splitlines()) == 3
+    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert row["question"] == "calm" and len(row["passages"]) == 2
+    assert len(list((tmp_path / "clips/1").glob("*.wav"))) == 2
+    status, out, error = esr(*asked, "--json", "-")
+    assert status == 2 and json.loads(out) == [row]
+    # Where the first fails there is nothing to write.
+    status, out, _ = esr(*asked[:-6], "--question", "loud", "--json", "b.json")
+    assert status == 2 and out == "" and not (tmp_path / "b.json").exists()
+
+
+def test_answers_are_shown_as_they_come(esr, cascade, monkeypatch, capsys):
+    real, shown = PassageFinder.find, []
+
+    def find(finder, *question):
+        shown.append(capsys.readouterr().out)
+        return real(finder, *question)
+
+    monkeypatch.setattr(PassageFinder, "find", find)
+    asked = ["talks", "--source", cascade, *CUT, "-k", "1"]
+    asked += ["--question", "calm", "--question", "loud"]
+    assert esr(*asked)[0] == 0
+    assert shown[0] == "" and shown[1].startswith("calm\n")
+
+
+def test_a_file_is_replaced_by_the_json(esr, cascade, tmp_path):
+    (tmp_path / "old.json").write_text("before")
+    asked = ["talks", "--source", cascade, *CUT, "--question", " calm  "]
+    assert esr(*asked, "--json", "old.json")[0] == 0
+    (row,) = json.loads((tmp_path / "old.json").read_text())
+    assert row["question"] == "calm"
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--question", "  "], "a --question is blank"),
+        (["--question", ""], "a --question is blank"),
+        (["--question", "calm\udcff?"], "is no text in UTF-8"),
+        (["--question", "x", "--json", ""], "--json: name a file"),
+    ],
+)
+def test_what_has_blanks_is_refused_before_listening(
+    esr, cascade, monkeypatch, more, message
+):
+    def listen(*arguments, **options):
+        raise AssertionError("listened before a question was read")
+
+    monkeypatch.setattr(PassageFinder, "__init__", listen)
+    asked = ["talks", "--source", cascade, "--question", "calm"]
+    status, out, error = esr(*asked, *more)
+    assert status == 2 and out == "" and message in error
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -174,7 +247,8 @@ def test_what_cannot_be_read_is_listed(esr, cascade, tmp_path):
         ("none.wav --source R --question x", "none.wav: missing"),
         ("talks --source none --question x", "none"),
         ("talks --source R --question x --segments 40", "write 40s (windows"),
-        ("talks --source R --question x -k 0", "--answer_from 1: give 1 to 0"),
+        ("talks --source R --question x -k 0", "-k 0: give 1 or more"),
+        ("talks --source R --question x -k -1", "-k -1: give 1 or more"),
         (
             "talks --source R --question x --answer_from 4",
             "--answer_from 4: give 1 to 3",
@@ -182,7 +256,19 @@ def test_what_cannot_be_read_is_listed(esr, cascade, tmp_path):
         ("talks --source R --question x --clips talks", "no empty folder"),
         ("talks --source R --question x --json talks", "is a folder"),
         ("talks --source R --question x --device q", "cannot be used here"),
-        ("talks --source R --questions none.txt", "none.txt"),
+        ("talks --source R --question x --json pipe", "is a folder or device"),
+        (
+            "talks --source R --question x --json latin.txt/new/a.json",
+            "latin.txt is no folder that may be written to",
+        ),
+        (
+            "talks --source R --questions none.txt",
+            "--questions none.txt cannot be read (No such file",
+        ),
+        (
+            "talks --source R --questions talks",
+            "--questions talks cannot be read (Is a directory)",
+        ),
         ("talks --source R --questions latin.txt", "no text in UTF-8"),
         ("talks --source R --questions empty.txt", "what is asked?"),
         (
@@ -199,6 +285,7 @@ def test_what_cannot_be_read_is_listed(esr, cascade, tmp_path):
 def test_what_is_wrong_is_one_line(esr, cascade, tmp_path, words, message):
     (tmp_path / "latin.txt").write_bytes(b"wer l\xe4uft?")
     (tmp_path / "empty.txt").write_text("\n \n")
+    os.mkfifo(tmp_path / "pipe")
     words = words.replace(" R", f" {cascade}").split()
     status, out, error = esr(*words)
     assert status == 2 and out == ""

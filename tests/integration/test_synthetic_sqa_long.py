@@ -1,4 +1,4 @@
-"""Questions to long recordings: when what is said, and the figures.
+"""Questions to long recordings: the figures, and all of it.
 
 Authors
  * The esr_lobes contributors
@@ -16,11 +16,11 @@ from tiny_recognisers import make_tiny_ctc
 from tiny_recordings import Tones, write_recording
 
 from esr_lobes.answering import PassageFinder
-from esr_lobes.audio import read
 from esr_lobes.cascade.huggingface import HuggingFaceRecogniser
 from esr_lobes.cascading import make_cascade, write_cascade
 from esr_lobes.encoders.text import TextEncoder
 from esr_lobes.index import Segment
+from esr_lobes.indexing.report import BuildReport
 
 PASSAGES = [
     "happy sad angry calm fast",
@@ -38,87 +38,6 @@ def recipe():
 @pytest.fixture(scope="module")
 def figures(recipe):
     return load_recipe("SyntheticSQA/long_figures.py")
-
-
-@pytest.fixture(scope="module")
-def speech(recipe):
-    return load_recipe("SyntheticSQA/long_speech.py")
-
-
-@pytest.fixture
-def clips(tmp_path):
-    """Clips of half a second to 1.2 s, as a manifest has them."""
-    rows, _ = write_content(tmp_path / "clips")
-    for row in rows:
-        row["wav"] = row["wav"].replace("{data_root}", f"{tmp_path}/clips")
-    return rows
-
-
-# When what is said
-
-
-def test_the_times_are_those_of_the_clips(speech, clips, tmp_path):
-    said = speech.write_recordings(clips, tmp_path / "long", 0.15, seed=3)
-    by_context = {}
-    for clip in clips:
-        by_context.setdefault(clip["context_id"], []).append(clip)
-    n_clips, paused = 0, []
-    for i, (path, spoken) in enumerate(said.items()):
-        info = soundfile.info(path)
-        assert info.samplerate == 16000 and info.channels == 1
-        assert spoken[-1]["stop"] <= 9.0
-        assert info.duration == pytest.approx(spoken[-1]["stop"], abs=1e-3)
-        assert i + 1 == len(said) or spoken[-1]["stop"] > 9.0 - 1.5 - 1.3
-        before = 0.0
-        for place in spoken:
-            heard = read(path, place["start"], place["stop"]).numpy()
-            clip = by_context[place["context_id"]][0]
-            wave = read(clip["wav"]).numpy()
-            n = min(len(heard), len(wave))
-            assert abs(len(heard) - len(wave)) <= 1
-            assert np.corrcoef(heard[:n], wave[:n])[0, 1] > 0.99
-            assert place["transcript"] == clip["transcript"]
-            paused.append(place["start"] - before)
-            before, n_clips = place["stop"], n_clips + 1
-    assert n_clips == len(clips) == 13 and len(said) > 1
-    assert 0.3 <= min(paused) < max(paused) <= 1.5 + 1e-4
-
-
-def test_the_seed_decides_and_what_is_there_is_kept(speech, clips, tmp_path):
-    def write(folder, **more):
-        said = speech.write_recordings(clips, tmp_path / folder, 1.0, **more)
-        (path,) = said
-        return said[path], read(path)
-
-    said, wave = write("a")
-    times = [(p["start"], p["context_id"]) for p in said]
-    again, same = write("b")
-    assert again == said and same.equal(wave)
-    other, _ = write("c", seed=7)
-    assert [(p["start"], p["context_id"]) for p in other] != times
-    path = tmp_path / "a/recording1.flac"
-    changed = path.stat().st_mtime_ns
-    assert write("a")[0] == said and path.stat().st_mtime_ns == changed
-    assert write("a", seed=7)[0] == other  # other settings, other speech
-    first = speech.write_recordings(clips, tmp_path / "d", 0.1, 1)
-    assert len(first) == 1
-
-
-def test_words_and_shares_of_a_part(speech):
-    spoken = [
-        {"start": 1.0, "stop": 5.0, "transcript": "a b c d"},
-        {"start": 6.0, "stop": 8.0, "transcript": "e f"},
-    ]
-    words = speech.words_within
-    assert words(spoken, 0.0, 9.0) == "a b c d e f"
-    # c has its middle at 3.5, e at 6.5
-    assert words(spoken, 3.5, 6.5) == "c d"
-    assert words(spoken, 3.6, 6.6) == "d e"
-    assert words(spoken, 5.0, 6.0) == ""
-    share = speech.share_within
-    assert share(spoken[0], 0.0, 40.0) == 1.0
-    assert share(spoken[0], 3.0, 40.0) == 0.5
-    assert share(spoken[0], 5.0, 40.0) == 0.0
 
 
 # Figures
@@ -185,6 +104,69 @@ def test_who_understands_all_finds_all(figures, tiny_text_backbone, tmp_path):
     assert found["answer@1"] == pytest.approx(50.0)  # of two that have one
     assert found["answer@5"] == 100.0
     assert found["question_ms"] > 0
+
+
+def test_where_nothing_is_said_nothing_is_ranked(figures, tiny_text_backbone):
+    encoder = TextEncoder(tiny_text_backbone, local_files_only=True)
+    retriever = make_cascade(Tones(), encoder)
+    spoken = [{"start": 0.0, "stop": 1.0, "transcript": ""}]
+    segments = [Segment("/a", 0.0, 1.0)]
+    for own in segments, []:
+        assert figures.TrueWords(retriever, own, spoken).ranked("who?") == []
+
+
+def test_a_recording_that_gave_nothing_is_not_answered(
+    recipe, tiny_text_backbone, tmp_path
+):
+    talk = write_recording(tmp_path / "talk.wav", PASSAGES)
+    broken = tmp_path / "broken.wav"
+    broken.write_text("no audio")
+    asked = [
+        {"question": "calm", "recording": path, "answers": ("calm",)}
+        for path in (talk, str(broken))
+    ]
+    calls = []
+
+    class Answerer:
+        heard_seconds = None
+
+        def __call__(self, question, clips):
+            calls.append(question)
+            self.heard_seconds = sum(map(len, clips)) / 16000
+            return question
+
+    encoder = TextEncoder(tiny_text_backbone, local_files_only=True)
+    recordings = [talk, str(broken)]
+    with PassageFinder(
+        make_cascade(Tones(), encoder),
+        recordings,
+        "1.2s",
+        n_workers=1,
+        progress=False,
+    ) as finder:
+        soundfile.write(broken, np.zeros(16000), 16000)  # as a whole it is
+        passage, whole = recipe.compare_answers(finder, asked, Answerer())
+    assert passage["answers"] == ["calm", ""] and passage["EM"] == 50.0
+    assert passage["heard"] == pytest.approx(0.6)
+    assert whole["heard"] == pytest.approx((4.8 + 1.0) / 2)
+    assert len(calls) == 1 + 1 + 2  # one beforehand, not timed
+
+
+def test_only_the_seconds_of_all_the_work_are_kept(recipe, tmp_path):
+    def look(seconds, **files):
+        report = BuildReport(folder="", seconds=seconds, **files)
+        return recipe.Took(path).look("40s", report, 3)
+
+    path = tmp_path / "indexing.json"
+    assert look(0.1, kept=3) is None
+    assert look(9.0, new=3) == 9.0
+    assert look(0.1, kept=3) == 9.0
+    assert look(8.0, changed=3) == 8.0
+    # Some was there already: nobody knows how long all of it takes.
+    assert look(4.0, new=1, kept=2) is None
+    assert look(0.1, kept=3) is None
+    assert look(9.5, new=3) == 9.5
+    assert look(2.0, new=3, resumed=2) is None
 
 
 def test_no_answers_no_figures_of_them(figures):

@@ -37,6 +37,14 @@ def test_lines_for_people():
     assert answer_lines(Answer("Who?", [])) == "Who?"
 
 
+def test_a_question_or_answer_does_not_command_the_terminal():
+    odd = Answer("Who\x1b]0;x\x07?\udcff", [], "mo\x1b[2Jnks\u202e", 1.0)
+    assert answer_lines(odd).splitlines() == [
+        "Who?]0;x???",
+        "  answer: mo?[2Jnks?",
+    ]
+
+
 def test_json_for_programs():
     answers = [Answer("Wer läuft?", [hit(1.5, 2.25)], "er", 0.5)]
     text = answers_json([*answers, Answer("Who?", [])])

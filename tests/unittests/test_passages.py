@@ -4,6 +4,7 @@ Authors
  * The esr_lobes contributors
 """
 
+import logging
 import os
 
 import numpy as np
@@ -159,6 +160,42 @@ def test_what_cannot_be_used_is_listed(retriever, talks):
         assert places(finder.find(MORNING[0]))[0] == ("morning.wav", 0.0)
         (skip,) = finder.skips
         assert skip.path == str(talks / "broken.wav")
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_others(
+    retriever, talks, tmp_path
+):
+    """The table of segments could not be asked for such a name."""
+    odd = os.fsencode(talks) + b"/od\xffd.wav"
+    os.link(talks / "morning.wav", odd)
+    folder = tmp_path / "index"
+    for n_new in 3, 0:
+        with PassageFinder(retriever, talks, CUT, folder, **QUIET) as finder:
+            assert places(finder.find(MORNING[1]))[0] == ("morning.wav", 1.2)
+            (skip,) = finder.skips
+            assert finder.report.new == n_new
+            assert finder.find(MORNING[1], recordings=os.fsdecode(odd)) == []
+        assert skip.path == str(talks) + "/od\\xffd.wav"
+        assert skip.reason == "odd name"
+    with pytest.raises(PassageError, match="nothing to search: .*odd name"):
+        PassageFinder(retriever, os.fsdecode(odd), CUT, folder, **QUIET)
+
+
+def test_a_retriever_of_style_is_warned_about(
+    retriever, tiny_retriever, talks, tmp_path, caplog
+):
+    def warnings(*given, **options):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            PassageFinder(*given, **options).close()
+        return caplog.text.count("hears how something is said, not what")
+
+    style, content = tmp_path / "style", tmp_path / "content"
+    assert warnings(str(tiny_retriever), talks, CUT, style, **QUIET) == 1
+    assert warnings(folder=style) == 1  # the index knows its retriever
+    # What an index calls its vectors says nothing.
+    build_index(str(talks), content, retriever, read_segments(CUT), **QUIET)
+    assert warnings(retriever, folder=content) == 0
 
 
 def test_what_is_wrong_is_said(retriever, talks, tmp_path):
