@@ -41,6 +41,19 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def real_file(shared_data):
+    """A function from a name in the real data to its path, or a skip."""
+
+    def path_of(name):
+        path = shared_data / name
+        if not path.is_file():
+            pytest.skip(f"the real data has no {name} ({path})")
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory):
     """A function from a kind to the folder of a tiny checkpoint of it."""
     root = tmp_path_factory.mktemp("backbones")

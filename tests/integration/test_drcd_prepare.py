@@ -243,10 +243,8 @@ def test_recordings_that_are_not_there_are_not_voiced(json_folder, tmp_path):
     assert not (tmp_path / "clips").exists()
 
 
-def test_counts_of_the_real_file(shared_data):
-    path = shared_data / "drcd" / "DRCD_dev.json"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+def test_counts_of_the_real_file(real_file):
+    path = real_file("drcd/DRCD_dev.json")
     contexts, questions = read_questions(path, "sentence")
     assert len(questions) == recipe.QUESTIONS["valid"] == 3524
     kept, left = recipe.choose_contexts(

@@ -181,10 +181,8 @@ def test_how_well_a_text_is_what_was_heard():
     assert references.part_text(["a b"], "x y")[1] == 0.0
 
 
-def test_the_real_questions_give_the_paper_s_pairs(shared_data, tmp_path):
-    path = shared_data / "spoken_squad" / "spoken_test-v1.1.json"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+def test_the_real_questions_give_the_paper_s_pairs(real_file, tmp_path):
+    path = real_file("spoken_squad/spoken_test-v1.1.json")
     part = recipe.read_part("test", path, tmp_path)
     assert (len(part.contexts), len(part.questions)) == (10578, 5351)
     # Spoken-SQuAD* of Hu et al. (2025)

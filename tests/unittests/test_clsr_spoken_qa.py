@@ -179,11 +179,8 @@ def test_units_are_checked(write):
         ("drcd/DRCD_dev", "paragraph", 1000, 3524, 1000),
     ],
 )
-def test_real_sizes(shared_data, name, unit, n_contexts, n_questions, n_asked):
-    path = shared_data / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    contexts, questions = read_questions(path, unit)
+def test_real_sizes(real_file, name, unit, n_contexts, n_questions, n_asked):
+    contexts, questions = read_questions(real_file(f"{name}.json"), unit)
     assert count_questions(contexts, questions) == {
         "contexts": n_contexts,
         "questions": n_questions,
